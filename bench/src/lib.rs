@@ -1,0 +1,1 @@
+//! The baselines that walfan's benches stand beside.

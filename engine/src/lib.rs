@@ -1,0 +1,9 @@
+//! walfan fans Postgres's write-ahead log out to hundreds of thousands of shapes.
+
+mod words;
+
+pub use words::{
+    ChangeRef, Column, Fragment, FragmentError, FragmentLimits, Handle, Lsn, Offset, Operation,
+    ParseHandleError, ParseLsnError, ParseOffsetError, Relation, RowRef, ShapeDefinition, Slot,
+    TableName, TransactionBuilder, Value,
+};

@@ -1,0 +1,19 @@
+//! The words that every other part speaks: positions, rows, changes, shapes. They know of nothing
+//! above them.
+
+mod change;
+mod fragment;
+mod lsn;
+mod offset;
+mod relation;
+mod shape;
+
+pub use change::{ChangeRef, Operation, RowRef, Value};
+pub use fragment::{Fragment, FragmentError, FragmentLimits, TransactionBuilder};
+pub use lsn::{Lsn, ParseLsnError};
+pub use offset::{Offset, ParseOffsetError};
+pub use relation::{Column, Relation, TableName};
+pub use shape::{Handle, ParseHandleError, ShapeDefinition, Slot};
+
+pub(crate) use change::{Cell, Change, RowSpan};
+pub(crate) use fragment::FragmentParts;
