@@ -1,0 +1,106 @@
+//! Delivery sets: which slots of a shard a change was routed to. The router makes them, the log
+//! writes them once, the consumers' side walks them.
+
+use super::shape::Slot;
+use roaring::RoaringBitmap;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// As what a change reaches a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// As what it is.
+    AsIs = 0,
+    /// An update that enters the shape: as the insert of its new row.
+    Insert = 1,
+    /// An update that leaves the shape: as the delete of its old row.
+    Delete = 2,
+}
+
+/// One state of a set of slots that many changes share.
+///
+/// A change of the set makes a new bitmap behind another pointer while somebody holds this one, so
+/// equal pointers mean equal contents.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedSet {
+    /// Names the set across its states; unique in its shard while the engine is open.
+    pub(crate) id: u64,
+    pub(crate) slots: Arc<RoaringBitmap>,
+}
+
+/// The union of some shared sets and some single slots.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Targets {
+    /// May overlap one another.
+    pub(crate) sets: SmallVec<[SharedSet; 1]>,
+    /// Strictly rising, and in none of `sets`.
+    pub(crate) slots: SmallVec<[Slot; 4]>,
+}
+
+impl Targets {
+    /// Whether nobody is meant.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.sets.iter().all(|set| set.slots.is_empty())
+    }
+
+    /// Whether `slot` is meant.
+    pub(crate) fn contains(&self, slot: Slot) -> bool {
+        self.slots.binary_search(&slot).is_ok()
+            || self.sets.iter().any(|set| set.slots.contains(slot.as_u32()))
+    }
+
+    /// The number of slots meant.
+    pub(crate) fn len(&self) -> u64 {
+        let shared = match self.sets.as_slice() {
+            [] => 0,
+            [only] => only.slots.len(),
+            several => union(several).len(),
+        };
+        shared + self.slots.len() as u64
+    }
+
+    /// Calls `visit` once for each slot meant.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(Slot)) {
+        match self.sets.as_slice() {
+            [] => {}
+            [only] => only.slots.iter().for_each(|slot| visit(Slot::new(slot))),
+            several => union(several).iter().for_each(|slot| visit(Slot::new(slot))),
+        }
+        self.slots.iter().copied().for_each(visit);
+    }
+}
+
+fn union(sets: &[SharedSet]) -> RoaringBitmap {
+    sets.iter().fold(RoaringBitmap::new(), |all, set| all | &*set.slots)
+}
+
+/// Where one change of a fragment goes in one shard. The three targets are disjoint.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Routed {
+    /// The change's index in its fragment.
+    pub(crate) change: u32,
+    pub(crate) as_is: Targets,
+    pub(crate) as_insert: Targets,
+    pub(crate) as_delete: Targets,
+}
+
+impl Routed {
+    /// Whether the change goes nowhere.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.as_is.is_empty() && self.as_insert.is_empty() && self.as_delete.is_empty()
+    }
+
+    /// As what the change reaches `slot`, if it does.
+    pub(crate) fn form_for(&self, slot: Slot) -> Option<Form> {
+        self.forms().into_iter().find(|(_, targets)| targets.contains(slot)).map(|(form, _)| form)
+    }
+
+    /// The targets, each with the form that the change has for them.
+    pub(crate) fn forms(&self) -> [(Form, &Targets); 3] {
+        [
+            (Form::AsIs, &self.as_is),
+            (Form::Insert, &self.as_insert),
+            (Form::Delete, &self.as_delete),
+        ]
+    }
+}
