@@ -1,0 +1,300 @@
+use super::parse::{CLAUSE_BYTES_MAX, TERMS_MAX, TOKENS_MAX};
+use super::*;
+use crate::words::{Column, Lsn, Relation, TableName, TransactionBuilder};
+use std::sync::Arc;
+
+const UUID: &str = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
+
+fn items() -> Arc<Relation> {
+    let columns = [
+        ("id", 20),
+        ("small", 21),
+        ("count", 23),
+        ("name", 25),
+        ("Kind", 1043),
+        ("flag", 16),
+        ("uid", 2950),
+        ("price", 1700),
+    ];
+    let columns = columns.map(|(name, oid)| Column::new(name, oid, name == "id"));
+    Arc::new(Relation::new(7, TableName::new("public", "items"), columns.into()))
+}
+
+fn terms(clause: &str) -> Vec<(usize, Key)> {
+    match compile(&items(), Some(clause)) {
+        Ok(Predicate::AnyOf(terms)) => {
+            terms.iter().map(|term| (term.column, term.key.clone())).collect()
+        }
+        other => panic!("{clause}: {other:?}"),
+    }
+}
+
+fn text(text: &str) -> Key {
+    Key::Text(text.as_bytes().into())
+}
+
+#[test]
+fn a_constant_takes_the_column_s_type_as_in_postgres() {
+    let uuid = *b"\xa0\xee\xbc\x99\x9c\x0b\x4e\xf8\xbb\x6d\x6b\xb9\xbd\x38\x0a\x11";
+    for (clause, column, key) in [
+        ("id = 7", 0, Key::Int(7)),
+        ("7 = id", 0, Key::Int(7)),
+        ("((id) = (7))", 0, Key::Int(7)),
+        ("id = '7'", 0, Key::Int(7)),
+        ("id = ' -7 '", 0, Key::Int(-7)),
+        ("id = - -7", 0, Key::Int(7)),
+        ("id = -(+7)", 0, Key::Int(-7)),
+        ("id = -9223372036854775808", 0, Key::Int(i64::MIN)),
+        ("small = 32767", 1, Key::Int(32767)),
+        ("count = -2147483648", 2, Key::Int(-2147483648)),
+        ("name = 'x'", 3, text("x")),
+        ("name = 'it''s'", 3, text("it's")),
+        ("name = 'a\\nb'", 3, text("a\\nb")),
+        ("name = ' é '", 3, text(" é ")),
+        ("name = ''", 3, text("")),
+        ("\"Kind\" = 'hot'", 4, text("hot")),
+        ("flag = true", 5, Key::Bool(true)),
+        ("FLAG = FALSE", 5, Key::Bool(false)),
+        ("flag = 't'", 5, Key::Bool(true)),
+        ("flag = ' oN '", 5, Key::Bool(true)),
+        ("flag = 'of'", 5, Key::Bool(false)),
+        ("uid = 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", 6, Key::Uuid(uuid)),
+        ("items.id = 7", 0, Key::Int(7)),
+        ("Public.ITEMS.Id = 7", 0, Key::Int(7)),
+        ("id = 7 -- seven", 0, Key::Int(7)),
+    ] {
+        assert_eq!(terms(clause), [(column, key)], "{clause}");
+    }
+}
+
+#[test]
+fn terms_are_sorted_and_no_two_alike() {
+    let expected = [(0, Key::Int(1)), (0, Key::Int(2)), (3, text("x"))];
+    assert_eq!(terms("name = 'x' OR (id = 2 OR id = 1) OR '2' = id"), expected);
+}
+
+#[test]
+fn what_can_never_be_true_matches_nothing() {
+    for clause in [
+        "id = NULL",
+        "NULL = name",
+        "small = 32768",
+        "count = -2147483649",
+        "id = 9223372036854775808",
+        "id = 99999999999999999999999999999999999999999999",
+    ] {
+        assert_eq!(terms(clause), [], "{clause}");
+    }
+    assert_eq!(terms("id = NULL OR id = 7"), [(0, Key::Int(7))]);
+}
+
+#[track_caller]
+fn refused(clause: &str) -> WhereError {
+    compile(&items(), Some(clause)).expect_err(clause)
+}
+
+#[test]
+fn what_is_not_supported_is_named_with_its_place() {
+    for (clause, what, line, column) in [
+        ("id = 1 AND id = 2", "the operator AND", 1, 1),
+        ("id = 1 OR\n  (flag = true AND id = 2)", "the operator AND", 2, 4),
+        ("id = 1 OR NOT (id = 2 OR id = 3)", "the operator NOT", 1, 11),
+        ("id <> 1", "the operator <>", 1, 1),
+        ("id < 1", "the operator <", 1, 1),
+        ("id IS NULL", "IS NULL", 1, 1),
+        ("id = 1 OR name IS NOT NULL", "IS NULL", 1, 11),
+        ("id = 1 OR id IN (1, 2)", "IN", 1, 11),
+        ("id BETWEEN 1 AND 2", "BETWEEN", 1, 1),
+        ("name LIKE 'a%'", "LIKE", 1, 1),
+        ("flag", "a column alone", 1, 1),
+        ("id = 1 OR TRUE", "a constant alone", 1, 11),
+        ("id = count", "a comparison of two columns", 1, 1),
+        ("id = 1 OR 1 = 1", "a comparison of two constants", 1, 11),
+        ("id = 1 + 1", "the operator + beside =", 1, 1),
+        ("id = -count", "the operator - beside =", 1, 1),
+        ("id = '1'::bigint", "a cast beside =", 1, 1),
+        ("uid = uuid 'x'", "a cast beside =", 1, 1),
+        ("lower(name) = 'x'", "a function beside =", 1, 1),
+        ("name = user", "a function beside =", 1, 1),
+        ("id = (SELECT 1)", "a subquery beside =", 1, 1),
+        ("EXISTS (SELECT 1)", "a subquery", 1, 1),
+        ("id = 1 = true", "the operator = beside =", 1, 1),
+        ("id = 1.0", "a number that is not plain decimal digits", 1, 6),
+        ("id = 1e3", "a number that is not plain decimal digits", 1, 6),
+        ("id = 1_000", "a number that is not plain decimal digits", 1, 6),
+        ("id = -'1'", "a sign before what is no number", 1, 7),
+        ("flag = -true", "a sign before what is no number", 1, 9),
+        ("id = $1", "a parameter", 1, 6),
+        ("name = E'a'", "a literal that is not in plain single quotes", 1, 8),
+        ("name = $$a$$", "a literal that is not in plain single quotes", 1, 8),
+    ] {
+        let expected =
+            WhereError::Unsupported { what: what.into(), position: Position { line, column } };
+        assert_eq!(refused(clause), expected, "{clause}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_table_is_named_with_its_place() {
+    let position = |column| Position { line: 1, column };
+    let table = || "public.items".to_owned();
+    let unknown = |column: &str, at| WhereError::UnknownColumn {
+        column: column.into(),
+        table: table(),
+        position: position(at),
+    };
+    assert_eq!(refused("id = 1 OR Kind = 'x'"), unknown("kind", 11));
+    assert_eq!(refused("1 = \"ID\""), unknown("ID", 5));
+    for (clause, qualifier) in [
+        ("other.id = 1", "other"),
+        ("\"Items\".id = 1", "Items"),
+        ("private.items.id = 1", "private.items"),
+        ("db.public.items.id = 1", "db.public.items"),
+    ] {
+        let (qualifier, position) = (qualifier.into(), position(1));
+        let expected = WhereError::ForeignTable { qualifier, table: table(), position };
+        assert_eq!(refused(clause), expected, "{clause}");
+    }
+    let column = "price".to_owned();
+    let expected = WhereError::UnsupportedType { column, type_oid: 1700, position: position(11) };
+    assert_eq!(refused("id = 1 OR price = 1"), expected);
+}
+
+#[test]
+fn a_constant_of_another_type_is_refused_as_by_postgres() {
+    for (clause, column, column_type, constant, at) in [
+        ("name = 7", "name", "text", "an integer", 8),
+        ("7 = \"Kind\"", "Kind", "character varying", "an integer", 1),
+        ("flag = 1", "flag", "boolean", "an integer", 8),
+        ("uid = 7", "uid", "uuid", "an integer", 7),
+        ("id = true", "id", "bigint", "a boolean", 6),
+        ("name = true", "name", "text", "a boolean", 8),
+    ] {
+        let expected = WhereError::ConstantType {
+            column: column.into(),
+            column_type: column_type.into(),
+            constant,
+            position: Position { line: 1, column: at },
+        };
+        assert_eq!(refused(clause), expected, "{clause}");
+    }
+    for (clause, column, column_type, text, at) in [
+        ("id = 'x'", "id", "bigint", "x", 6),
+        ("id = '9223372036854775808'", "id", "bigint", "9223372036854775808", 6),
+        ("small = '32768'", "small", "smallint", "32768", 9),
+        ("count = ''", "count", "integer", "", 9),
+        ("flag = 'o'", "flag", "boolean", "o", 8),
+        ("flag = ''", "flag", "boolean", "", 8),
+        ("uid = 'x'", "uid", "uuid", "x", 7),
+    ] {
+        let expected = WhereError::InvalidConstant {
+            column: column.into(),
+            column_type: column_type.into(),
+            text: text.into(),
+            position: Position { line: 1, column: at },
+        };
+        assert_eq!(refused(clause), expected, "{clause}");
+    }
+}
+
+#[test]
+fn text_that_is_no_expression_is_refused_with_its_place() {
+    for (clause, line, column) in [
+        ("", 1, 1),
+        ("  ", 1, 3),
+        ("id =", 1, 5),
+        ("id = 1 OR", 1, 10),
+        ("id = 1\nOR", 2, 3),
+        ("id = 1; DROP TABLE items", 1, 7),
+        ("id = 1 id", 1, 8),
+        ("(id = 1", 1, 8),
+        ("id = 1)", 1, 7),
+        ("id = 'x", 1, 6),
+        ("name = 'a' 'b'", 1, 12),
+    ] {
+        match refused(clause) {
+            WhereError::Syntax { position, .. } => {
+                assert_eq!(position, Position { line, column }, "{clause:?}");
+            }
+            other => panic!("{clause:?}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn a_clause_that_is_too_large_is_refused_before_it_costs_anything() {
+    let clause = |terms: usize| vec!["id=1"; terms].join(" OR ");
+    assert_eq!(terms(&clause(TERMS_MAX)), [(0, Key::Int(1))]);
+    let position = Position { line: 1, column: 8 * TERMS_MAX as u64 + 1 };
+    let too_many = WhereError::TooComplex { what: "terms", count_max: TERMS_MAX, position };
+    assert_eq!(refused(&clause(TERMS_MAX + 1)), too_many);
+    let padded = |bytes: usize| format!("id = 1{}", " ".repeat(bytes - 6));
+    assert_eq!(terms(&padded(CLAUSE_BYTES_MAX)), [(0, Key::Int(1))]);
+    let bytes = CLAUSE_BYTES_MAX + 1;
+    let too_long = WhereError::TooLong { bytes, bytes_max: CLAUSE_BYTES_MAX };
+    assert_eq!(refused(&padded(bytes)), too_long);
+}
+
+#[test]
+fn deep_trees_of_every_shape_are_refused_within_a_small_stack() {
+    let deep = move || {
+        let chain = |link: &str| format!("id{}", link.repeat(TOKENS_MAX / 2 - 1));
+        for clause in [
+            chain("=1"),
+            chain(" AND a"),
+            chain(" IS NULL"),
+            chain("::int"),
+            chain("+a"),
+            chain("[1]"),
+            chain(".a"),
+        ] {
+            refused(&clause);
+        }
+        for prefix in ["(", "- ", "NOT ", "CASE WHEN ", "a = (", "ARRAY[", "f(", "a IN ("] {
+            refused(&prefix.repeat(4_000));
+            refused(&format!("{}1", prefix.repeat(4_000)));
+        }
+        assert_eq!(terms(&format!("{}id=1{}", "(".repeat(20), ")".repeat(20))), [(0, Key::Int(1))]);
+    };
+    // The default size of a thread's stack.
+    std::thread::Builder::new().stack_size(2 << 20).spawn(deep).unwrap().join().unwrap();
+}
+
+#[test]
+fn a_row_is_matched_exactly_and_null_never() {
+    let columns = vec![Column::new("id", 20, true), Column::new("name", 25, false)];
+    let relation = Arc::new(Relation::new(1, TableName::new("public", "items"), columns));
+    let matches = |clause, old: Option<[Value<'_>; 2]>, new: [Value<'_>; 2]| {
+        let predicate = compile(&relation, clause).unwrap();
+        let mut builder = TransactionBuilder::new(1, Lsn::new(1));
+        match old {
+            Some(old) => builder.update(&relation, old, new).unwrap(),
+            None => builder.insert(&relation, new).unwrap(),
+        }
+        let fragment = builder.commit(Lsn::new(2));
+        let change = fragment.get(0).unwrap();
+        predicate.matches(FullRow::new(change.new_row().unwrap(), change.old_row()))
+    };
+    let (seven, x) = (Value::Text(b"7"), Value::Text(b"x"));
+    let clause = Some("id = 7 OR name = 'x'");
+    assert_eq!(matches(None, None, [Value::Null, Value::Null]), Ok(true));
+    assert_eq!(matches(clause, None, [seven, Value::Null]), Ok(true));
+    assert_eq!(matches(clause, None, [Value::Null, x]), Ok(true));
+    assert_eq!(matches(clause, None, [Value::Null, Value::Null]), Ok(false));
+    assert_eq!(matches(Some("id = NULL"), None, [Value::Null, x]), Ok(false));
+    assert_eq!(matches(clause, Some([seven, x]), [Value::Null, Value::Unchanged]), Ok(true));
+    let not_sent = Err(ValueError::NotSent { column: 1 });
+    assert_eq!(matches(clause, None, [Value::Null, Value::Unchanged]), not_sent);
+    let invalid = Err(ValueError::Invalid { column: 0, kind: KeyKind::Int });
+    assert_eq!(matches(clause, None, [x, x]), invalid);
+}
+
+#[test]
+fn errors_say_what_and_where() {
+    let error = refused(&format!("uid = '{UUID}' OR name = 7")).to_string();
+    assert_eq!(
+        error,
+        "column \"name\" is text and cannot be compared with an integer at line 1, column 56: \
+         write the constant in quotes"
+    );
+}
