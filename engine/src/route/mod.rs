@@ -1,0 +1,139 @@
+//! Route: which shapes of a shard a change goes to, and as what. Predicates come in when shapes
+//! are registered, changes when they are published; out come sets of slots. What a slot's shape
+//! does with a change is for others to know.
+//!
+//! Each comparison of a clause is one entry in an index, so a change costs what it matches, never
+//! what is registered (INV9). With a language of comparisons and OR the index is exact: what it
+//! nominates is what [`Predicate::matches`](crate::predicate::Predicate::matches) says.
+
+mod column;
+mod slots;
+mod split;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use crate::predicate::{FullRow, Predicate, ValueError};
+use crate::words::{ChangeRef, Operation, Routed, RowRef, Slot, TableName, Targets};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use slots::SetIds;
+use table::Table;
+
+/// A change of which it cannot be told where it goes. The router stays as it was, and nothing was
+/// routed: the caller must invalidate every shape of that relation ([`Router::slots_of`]), or rows
+/// are lost in silence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum RouteError {
+    /// A change came without the row that decides.
+    #[error("{operation} of {table} came without its {row} row: set REPLICA IDENTITY FULL on it")]
+    MissingRow {
+        /// The table.
+        table: TableName,
+        /// What the change did.
+        operation: Operation,
+        /// Which row: `old` or `new`.
+        row: &'static str,
+    },
+    /// A value that decides cannot be read.
+    #[error("cannot route a change of {table}: {error}")]
+    Value {
+        /// The table.
+        table: TableName,
+        /// What is wrong with which value.
+        error: ValueError,
+    },
+}
+
+/// A shard's routing index. Owned by one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Router {
+    /// By the OID of the relation.
+    tables: HashMap<u32, Table, RandomState>,
+    ids: SetIds,
+}
+
+impl Router {
+    /// Registers the shape in `slot`: the rows of relation `relation_oid` that `predicate` takes.
+    pub(crate) fn insert(&mut self, slot: Slot, relation_oid: u32, predicate: &Predicate) {
+        self.tables.entry(relation_oid).or_default().insert(slot, predicate, &mut self.ids);
+    }
+
+    /// Takes out what [`insert`](Router::insert) put in with the same arguments. Doing it twice is
+    /// doing it once (INV5).
+    pub(crate) fn remove(&mut self, slot: Slot, relation_oid: u32, predicate: &Predicate) {
+        let Some(table) = self.tables.get_mut(&relation_oid) else { return };
+        table.remove(slot, predicate);
+        if table.is_empty() {
+            self.tables.remove(&relation_oid);
+        }
+    }
+
+    /// Every shape of the relation, whatever its predicate.
+    pub(crate) fn slots_of(&self, relation_oid: u32) -> Targets {
+        let mut targets = Targets::default();
+        if let Some(table) = self.tables.get(&relation_oid) {
+            table.all(&mut targets);
+        }
+        targets
+    }
+
+    /// Says where `change` goes: fills the targets of `out`, whatever was in them.
+    ///
+    /// An update of a row that a shape keeps, like an insert and a delete, goes to it as it is; an
+    /// update that brings a row into a shape goes as its insert, one that takes it out as its
+    /// delete. A truncate goes to every shape of its relation.
+    ///
+    /// # Errors
+    /// When that cannot be told; `out` is empty then.
+    pub(crate) fn route(
+        &mut self,
+        change: ChangeRef<'_>,
+        out: &mut Routed,
+    ) -> Result<(), RouteError> {
+        clear(out);
+        let relation = change.relation();
+        let Some(table) = self.tables.get(&relation.oid) else { return Ok(()) };
+        let operation = change.operation();
+        let missing =
+            |row| RouteError::MissingRow { table: relation.table.clone(), operation, row };
+        let old = || change.old_row().ok_or_else(|| missing("old"));
+        let new = || change.new_row().ok_or_else(|| missing("new"));
+        let routed = match operation {
+            Operation::Insert => table.matches(FullRow::new(new()?, None), &mut out.as_is),
+            Operation::Delete => table.matches(FullRow::new(old()?, None), &mut out.as_is),
+            Operation::Update => update(table, &mut self.ids, old()?, new()?, out),
+            Operation::Truncate => {
+                table.all(&mut out.as_is);
+                Ok(())
+            }
+        };
+        routed.map_err(|error| {
+            clear(out);
+            RouteError::Value { table: relation.table.clone(), error }
+        })
+    }
+}
+
+fn update(
+    table: &Table,
+    ids: &mut SetIds,
+    old: RowRef<'_>,
+    new: RowRef<'_>,
+    out: &mut Routed,
+) -> Result<(), ValueError> {
+    let (mut left, mut entered) = (Targets::default(), Targets::default());
+    let new = FullRow::new(new, Some(old));
+    table.compare(FullRow::new(old, None), new, &mut out.as_is, &mut left, &mut entered)?;
+    split::classify(ids, left, entered, out);
+    Ok(())
+}
+
+fn clear(out: &mut Routed) {
+    for targets in [&mut out.as_is, &mut out.as_insert, &mut out.as_delete] {
+        targets.sets.clear();
+        targets.slots.clear();
+    }
+}

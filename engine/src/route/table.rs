@@ -1,0 +1,111 @@
+//! The index of one table: the shapes that take every row, and an index for each column that some
+//! clause compares. Rows come in; out come the sets that they match.
+
+use super::column::ColumnIndex;
+use super::slots::{SetIds, SlotSet};
+use super::split::tidy;
+use crate::predicate::{FullRow, KeyKind, Predicate, ValueError};
+use crate::words::{Slot, Targets};
+
+/// The shapes of one table.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// Every shape, also those that no row matches.
+    all: SlotSet,
+    /// The shapes that take every row.
+    whole: SlotSet,
+    /// No two for the same column and kind.
+    columns: Vec<ColumnIndex>,
+}
+
+impl Table {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, slot: Slot, predicate: &Predicate, ids: &mut SetIds) {
+        self.all.insert(slot, ids);
+        let Predicate::AnyOf(terms) = predicate else { return self.whole.insert(slot, ids) };
+        for term in terms {
+            let kind = term.key.kind();
+            let index = self.position(term.column, kind).unwrap_or_else(|| {
+                self.columns.push(ColumnIndex::new(term.column, kind));
+                self.columns.len() - 1
+            });
+            self.columns[index].insert(&term.key, slot, ids);
+        }
+    }
+
+    pub(super) fn remove(&mut self, slot: Slot, predicate: &Predicate) {
+        self.all.remove(slot);
+        let Predicate::AnyOf(terms) = predicate else { return self.whole.remove(slot) };
+        for term in terms {
+            let Some(index) = self.position(term.column, term.key.kind()) else { continue };
+            self.columns[index].remove(&term.key, slot);
+            if self.columns[index].is_empty() {
+                self.columns.swap_remove(index);
+            }
+        }
+    }
+
+    fn position(&self, column: usize, kind: KeyKind) -> Option<usize> {
+        self.columns.iter().position(|index| index.column == column && index.kind == kind)
+    }
+
+    /// Adds every shape of the table to `targets`.
+    pub(super) fn all(&self, targets: &mut Targets) {
+        self.all.nominate(targets);
+    }
+
+    /// Puts the shapes that `row` belongs to into `targets`.
+    pub(super) fn matches(
+        &self,
+        row: FullRow<'_>,
+        targets: &mut Targets,
+    ) -> Result<(), ValueError> {
+        self.whole.nominate(targets);
+        for index in &self.columns {
+            nominate(index, row, targets)?;
+        }
+        tidy(targets);
+        Ok(())
+    }
+
+    /// Divides what matches an update's rows: `kept` gets the shapes that match by something that
+    /// the update left as it was, `left` those that match the old row by what it changed, `entered`
+    /// those that match the new row by it. A shape may be in several.
+    pub(super) fn compare(
+        &self,
+        old: FullRow<'_>,
+        new: FullRow<'_>,
+        kept: &mut Targets,
+        left: &mut Targets,
+        entered: &mut Targets,
+    ) -> Result<(), ValueError> {
+        self.whole.nominate(kept);
+        for index in &self.columns {
+            if old.text(index.column)? == new.text(index.column)? {
+                nominate(index, new, kept)?;
+            } else {
+                nominate(index, old, left)?;
+                nominate(index, new, entered)?;
+            }
+        }
+        [kept, left, entered].into_iter().for_each(tidy);
+        Ok(())
+    }
+}
+
+#[inline]
+fn nominate(
+    index: &ColumnIndex,
+    row: FullRow<'_>,
+    targets: &mut Targets,
+) -> Result<(), ValueError> {
+    if let Some(key) = row.key(index.column, index.kind)?
+        && let Some(set) = index.get(key)
+    {
+        set.nominate(targets);
+    }
+    Ok(())
+}
