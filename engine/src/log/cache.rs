@@ -1,0 +1,97 @@
+//! Cache: the blocks that were read last, decoded. Readers that sit in the same block share one
+//! decode, and a block that still grows is decoded on from where its last reader stopped.
+
+use super::decode::{Chunk, Damage, Decoder};
+use super::index::View;
+use super::store::{Log, LogError};
+use super::wire::Malformed;
+use crate::words::Offset;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// So many blocks are kept decoded. A block is 1 MiB as it is written, and some times that decoded.
+const BLOCKS_MAX: usize = 8;
+/// A reader that follows the end gets what is new as a chunk of its own, but chunks with fewer
+/// entries than this grow instead: else a block would fall into as many as it had reads.
+const CHUNK_ENTRIES_MIN: usize = 256;
+
+/// The decoded blocks, the last used last. Its lock is held for a look-up only.
+#[derive(Default)]
+pub(super) struct Cache {
+    blocks: Mutex<VecDeque<(u64, Arc<Mutex<Block>>)>>,
+}
+
+impl Cache {
+    /// The block `number`, to be locked while it is read.
+    pub(super) fn block(&self, number: u64) -> Arc<Mutex<Block>> {
+        let mut blocks = self.blocks.lock();
+        let known = blocks.iter().position(|(known, _)| *known == number);
+        let entry = match known.and_then(|index| blocks.remove(index)) {
+            Some(entry) => entry,
+            None => (number, Arc::default()),
+        };
+        if blocks.len() == BLOCKS_MAX {
+            blocks.pop_front();
+        }
+        let block = Arc::clone(&entry.1);
+        blocks.push_back(entry);
+        block
+    }
+
+    /// Drops what lies below block `number`.
+    pub(super) fn forget_below(&self, number: u64) {
+        self.blocks.lock().retain(|(known, _)| *known >= number);
+    }
+}
+
+/// One block, decoded as far as somebody has read.
+#[derive(Default)]
+pub(super) struct Block {
+    decoder: Decoder,
+    /// How many of the block's bytes the decoder has taken.
+    taken: u64,
+    /// In order, without a gap.
+    chunks: Vec<Arc<Chunk>>,
+}
+
+impl Block {
+    /// The chunk that holds what follows `after`, which lies in this block according to the index.
+    pub(super) fn read(
+        &mut self,
+        log: &Log,
+        view: &View,
+        after: Offset,
+    ) -> Result<Arc<Chunk>, LogError> {
+        if self.chunk_after(after).is_none() {
+            let extended = self.extend(log, view);
+            if extended.is_err() {
+                // Half decoded is worth nothing.
+                *self = Block::default();
+            }
+            extended?;
+        }
+        self.chunk_after(after).cloned().ok_or_else(|| {
+            let reason = Malformed("the block does not hold what it held when it was written");
+            log.damaged(Damage { position: view.position, reason })
+        })
+    }
+
+    fn chunk_after(&self, after: Offset) -> Option<&Arc<Chunk>> {
+        self.chunks.get(self.chunks.partition_point(|chunk| chunk.through <= after))
+    }
+
+    /// Decodes what has become readable.
+    fn extend(&mut self, log: &Log, view: &View) -> Result<(), LogError> {
+        let position = view.position + self.taken;
+        let bytes = log.bytes_at(position, view.len.saturating_sub(self.taken))?;
+        let mut entries = Vec::new();
+        let taken = self.decoder.decode(&bytes, position, log.seed(), &view.limit, &mut entries);
+        self.taken += taken.map_err(|damage| log.damaged(damage))? as u64;
+        let from = self.chunks.last().map_or(view.from, |chunk| chunk.through);
+        let small = |chunk: &mut Arc<Chunk>| chunk.entries.len() < CHUNK_ENTRIES_MIN;
+        let grows = if entries.is_empty() { None } else { self.chunks.pop_if(small) };
+        self.chunks.extend(Chunk::new(from, grows.as_deref(), entries).map(Arc::new));
+        Ok(())
+    }
+}

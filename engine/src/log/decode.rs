@@ -1,0 +1,337 @@
+//! Decoder: one block's bytes, from its front, to fragments with their targets. It can stop where
+//! the readable part ends and go on from there later. It checks everything and panics on no bytes.
+
+use super::encode::{FIRST_FORM, NEW, NULL_CELL, OLD, TEXT_CELL, UNCHANGED_CELL};
+use super::frame::{self, Frame, Kind, Parsed};
+use super::record::{read_fragment_head, read_relation};
+use super::span::FragmentHead;
+use super::wire::{Malformed, Reader};
+use crate::words::{
+    Cell, Change, Form, Fragment, FragmentParts, Lsn, Offset, Operation, Relation, Routed, RowSpan,
+    SharedSet, Slot, Targets,
+};
+use roaring::RoaringBitmap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A fragment as the log holds it: only the changes that went to somebody.
+#[derive(Clone, Debug)]
+pub(crate) struct Logged {
+    pub(crate) fragment: Arc<Fragment>,
+    /// `Routed::change` is an index into this fragment. Set ids name a set inside its block only.
+    pub(crate) routed: Arc<[Routed]>,
+}
+
+/// How far the log may be read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Limit {
+    /// The last commit that is durable in the log.
+    pub(super) readable: Lsn,
+    /// Fragments that start in these bytes are skipped; rising and disjoint.
+    pub(super) void: Arc<[Range<u64>]>,
+}
+
+impl Limit {
+    fn is_void(&self, position: u64) -> bool {
+        let before = self.void.partition_point(|range| range.end <= position);
+        self.void.get(before).is_some_and(|range| range.contains(&position))
+    }
+}
+
+/// A place in the file whose bytes are not what was written there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Damage {
+    pub(super) position: u64,
+    pub(super) reason: Malformed,
+}
+
+/// What one block has said so far.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    relations: Vec<Arc<Relation>>,
+    sets: Vec<Arc<RoaringBitmap>>,
+}
+
+impl Decoder {
+    /// Decodes `bytes`, which start at byte `position` of the file, into `entries`, up to the first
+    /// fragment that is not readable yet. Returns how many bytes were taken.
+    pub(super) fn decode(
+        &mut self,
+        bytes: &[u8],
+        position: u64,
+        seed: u32,
+        limit: &Limit,
+        entries: &mut Vec<Logged>,
+    ) -> Result<usize, Damage> {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let at = position + taken as u64;
+            let damage = |reason| Damage { position: at, reason };
+            let Parsed::Frame(frame) = frame::parse(&bytes[taken..], seed) else {
+                return Err(damage(Malformed("the checksum of a record is wrong")));
+            };
+            let (next, len) = (self.record(frame, at, limit).map_err(damage)?, frame.len());
+            match next {
+                Next::Beyond => break,
+                Next::Entry(logged) => entries.push(logged),
+                Next::Nothing => {}
+            }
+            taken += len;
+        }
+        Ok(taken)
+    }
+
+    fn record(&mut self, frame: Frame<'_>, at: u64, limit: &Limit) -> Result<Next, Malformed> {
+        match frame.kind()? {
+            Kind::Relation => {
+                let (number, relation) = read_relation(frame.payload)?;
+                if number as usize != self.relations.len() {
+                    return Err(Malformed("relation numbers do not rise by 1"));
+                }
+                self.relations.push(Arc::new(relation));
+            }
+            Kind::Set => self.set(frame.payload)?,
+            Kind::SetDelta => self.delta(frame.payload)?,
+            Kind::Fragment if limit.is_void(at) => {}
+            Kind::Fragment => return self.fragment(frame.payload, limit.readable),
+            Kind::Batch | Kind::AddShape | Kind::RemoveShape | Kind::Invalidate => {}
+        }
+        Ok(Next::Nothing)
+    }
+
+    fn set(&mut self, payload: &[u8]) -> Result<(), Malformed> {
+        let (number, slots) = read_set(payload)?;
+        if number > self.sets.len() {
+            return Err(Malformed("set numbers do not rise by 1"));
+        }
+        match self.sets.get_mut(number) {
+            Some(known) => *known = Arc::new(slots),
+            None => self.sets.push(Arc::new(slots)),
+        }
+        Ok(())
+    }
+
+    fn delta(&mut self, payload: &[u8]) -> Result<(), Malformed> {
+        let (number, delta) = read_set(payload)?;
+        let known = self.sets.get_mut(number).ok_or(Malformed("a delta's set is unknown"))?;
+        *known = Arc::new(&**known ^ delta);
+        Ok(())
+    }
+
+    fn fragment(&self, payload: &[u8], readable: Lsn) -> Result<Next, Malformed> {
+        let mut reader = Reader::new(payload);
+        let head = read_fragment_head(&mut reader)?;
+        if head.commit > readable {
+            return Ok(Next::Beyond);
+        }
+        let mut fragment = FragmentDecoder::new(self, &head, reader)?;
+        for index in 0..head.changes {
+            fragment.change(index)?;
+        }
+        fragment.finish(&head).map(Next::Entry)
+    }
+}
+
+enum Next {
+    Nothing,
+    Entry(Logged),
+    /// A fragment whose commit is not durable.
+    Beyond,
+}
+
+fn read_set(payload: &[u8]) -> Result<(usize, RoaringBitmap), Malformed> {
+    let mut reader = Reader::new(payload);
+    let number = reader.number_u32()? as usize;
+    let mut bytes = reader.rest();
+    let slots = RoaringBitmap::deserialize_from(&mut bytes)
+        .map_err(|_| Malformed("a set of slots is no roaring bitmap"))?;
+    Reader::new(bytes).end()?;
+    Ok((number, slots))
+}
+
+struct FragmentDecoder<'a> {
+    block: &'a Decoder,
+    reader: Reader<'a>,
+    parts: FragmentParts,
+    /// The block's numbers of `parts.relations`.
+    relation_numbers: Vec<u32>,
+    routed: Vec<Routed>,
+    op: u64,
+}
+
+impl<'a> FragmentDecoder<'a> {
+    fn new(
+        block: &'a Decoder,
+        head: &FragmentHead,
+        reader: Reader<'a>,
+    ) -> Result<FragmentDecoder<'a>, Malformed> {
+        let changes = head.changes as usize;
+        if changes > reader.left() {
+            return Err(Malformed("a fragment's count of changes passes its end"));
+        }
+        let parts = FragmentParts {
+            xid: head.xid,
+            commit_lsn: head.commit,
+            begin: head.begin,
+            end_lsn: head.end_lsn,
+            changes: Vec::with_capacity(changes),
+            ..FragmentParts::default()
+        };
+        let routed = Vec::with_capacity(changes);
+        Ok(FragmentDecoder { block, reader, parts, relation_numbers: Vec::new(), routed, op: 0 })
+    }
+
+    fn change(&mut self, index: u32) -> Result<(), Malformed> {
+        let flags = self.reader.byte()?;
+        if flags >> 7 != 0 {
+            return Err(Malformed("a change has flags that are unknown"));
+        }
+        let advance = self.reader.number()?;
+        self.op = self.op.checked_add(advance).ok_or(Malformed("an op index passes 64 bits"))?;
+        if index > 0 && advance == 0 {
+            return Err(Malformed("op indices do not rise"));
+        }
+        let relation = self.relation()?;
+        let old = if flags & OLD != 0 { Some(self.row()?) } else { None };
+        let new = if flags & NEW != 0 { Some(self.row()?) } else { None };
+        let operation = operation(flags);
+        self.parts.changes.push(Change { op: self.op, operation, relation, old, new });
+        let [as_is, as_insert, as_delete] = [Form::AsIs, Form::Insert, Form::Delete]
+            .map(|form| flags & FIRST_FORM << form as u8 != 0)
+            .map(|named| if named { self.targets() } else { Ok(Targets::default()) });
+        let (as_is, as_insert, as_delete) = (as_is?, as_insert?, as_delete?);
+        self.routed.push(Routed { change: index, as_is, as_insert, as_delete });
+        Ok(())
+    }
+
+    /// The index in the fragment of the relation whose number in the block comes next.
+    fn relation(&mut self) -> Result<u32, Malformed> {
+        let number = self.reader.number_u32()?;
+        if let Some(known) = self.relation_numbers.iter().rposition(|&known| known == number) {
+            return Ok(known as u32);
+        }
+        let relation = self.block.relations.get(number as usize);
+        let relation = relation.ok_or(Malformed("a change's relation is unknown"))?;
+        self.parts.relations.push(Arc::clone(relation));
+        self.relation_numbers.push(number);
+        Ok(self.relation_numbers.len() as u32 - 1)
+    }
+
+    fn row(&mut self) -> Result<RowSpan, Malformed> {
+        let len = self.reader.count()?;
+        let first = self.parts.cells.len();
+        for _ in 0..len {
+            let cell = match self.reader.number()? {
+                NULL_CELL => Cell::NULL,
+                UNCHANGED_CELL => Cell::UNCHANGED,
+                text => self.text(text - TEXT_CELL)?,
+            };
+            self.parts.cells.push(cell);
+        }
+        // A record holds 4 GiB at most, and each of these took a byte of it.
+        Ok(RowSpan { first: first as u32, len: len as u32 })
+    }
+
+    fn text(&mut self, len: u64) -> Result<Cell, Malformed> {
+        let len = usize::try_from(len).map_err(|_| Malformed("a value passes the record's end"))?;
+        let text = self.reader.take(len)?;
+        let start = self.parts.data.len();
+        if start + len >= Cell::UNCHANGED.len as usize {
+            return Err(Malformed("a fragment's values pass 4 GiB"));
+        }
+        self.parts.data.extend_from_slice(text);
+        Ok(Cell { start: start as u32, len: len as u32 })
+    }
+
+    fn targets(&mut self) -> Result<Targets, Malformed> {
+        let mut targets = Targets::default();
+        for _ in 0..self.reader.count()? {
+            let number = self.reader.number_u32()?;
+            let slots = self.block.sets.get(number as usize);
+            let slots = Arc::clone(slots.ok_or(Malformed("a change's set is unknown"))?);
+            targets.sets.push(SharedSet { id: number.into(), slots });
+        }
+        let mut next = 0u64;
+        for _ in 0..self.reader.count()? {
+            let slot = next.checked_add(self.reader.number()?);
+            let slot = slot.and_then(|slot| u32::try_from(slot).ok());
+            let slot = slot.ok_or(Malformed("a slot passes 32 bits"))?;
+            targets.slots.push(Slot::new(slot));
+            next = u64::from(slot) + 1;
+        }
+        Ok(targets)
+    }
+
+    fn finish(self, head: &FragmentHead) -> Result<Logged, Malformed> {
+        self.reader.end()?;
+        if head.changes > 0 && self.op != head.last_op {
+            return Err(Malformed("a fragment's last op index is not the one in its head"));
+        }
+        let fragment = Arc::new(Fragment::from_parts(self.parts));
+        Ok(Logged { fragment, routed: self.routed.into() })
+    }
+}
+
+fn operation(flags: u8) -> Operation {
+    match flags & 3 {
+        0 => Operation::Insert,
+        1 => Operation::Update,
+        2 => Operation::Delete,
+        _ => Operation::Truncate,
+    }
+}
+
+/// A run of fragments, immutable and shared by all who read there.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// In stream order, each after the one before.
+    pub(crate) entries: Vec<Logged>,
+    /// Every logged change after this position, and up to `through`, is in `entries`.
+    pub(crate) from: Offset,
+    /// Who has taken this chunk is through here.
+    pub(crate) through: Offset,
+    /// The slots that something in here is delivered to.
+    pub(crate) touched: RoaringBitmap,
+}
+
+impl Chunk {
+    /// `earlier` with `entries` behind it, or `entries` alone; `None` for nothing.
+    pub(super) fn new(
+        from: Offset,
+        earlier: Option<&Chunk>,
+        entries: Vec<Logged>,
+    ) -> Option<Chunk> {
+        let through = entries.last()?.fragment.last_offset();
+        let mut touched = earlier.map(|chunk| chunk.touched.clone()).unwrap_or_default();
+        let mut last_set: *const RoaringBitmap = std::ptr::null();
+        for routed in entries.iter().flat_map(|entry| entry.routed.iter()) {
+            for (_, targets) in routed.forms() {
+                touched.extend(targets.slots.iter().map(|slot| slot.as_u32()));
+                for set in &targets.sets {
+                    // Runs of changes of one set are common, and the set may be large.
+                    if !std::ptr::eq(last_set, Arc::as_ptr(&set.slots)) {
+                        touched |= &*set.slots;
+                        last_set = Arc::as_ptr(&set.slots);
+                    }
+                }
+            }
+        }
+        let (from, entries) = match earlier {
+            Some(chunk) => (chunk.from, [chunk.entries.as_slice(), &entries].concat()),
+            None => (from, entries),
+        };
+        Some(Chunk { entries, from, through, touched })
+    }
+
+    /// The entries that hold something after `after`. The first of them may also hold changes at or
+    /// below it.
+    pub(crate) fn after(&self, after: Offset) -> &[Logged] {
+        let first = self.entries.partition_point(|entry| entry.fragment.last_offset() <= after);
+        self.entries.get(first..).unwrap_or_default()
+    }
+
+    /// The commit LSN of the first entry's transaction.
+    pub(crate) fn first_commit(&self) -> Lsn {
+        self.entries.first().map_or(self.from.commit, |entry| entry.fragment.commit_lsn())
+    }
+}

@@ -1,0 +1,43 @@
+//! Shape log: one append-only file a shard (or as much memory), where each change is written once
+//! with the sets of slots that it was delivered to. Machines only; threads are started elsewhere.
+//!
+//! ```text
+//!  shard ── fragment, add_shape ──▶ Encoder ── Batch ──▶ Syncer ── write, sync ──▶ Device
+//!                                                          │ publish                 │ read_at
+//!                    readers ◀── Chunk ── Log ◀── Index ◀──┘      Decoder ◀──────────┘
+//! ```
+//! A *batch* is what one write and one sync cover. A *block* is some whole batches, about 1 MiB:
+//! numbers of sets and relations hold inside a block only, so that each block decodes on its own
+//! (R8). Recovery reads the file once and trusts nothing but what it says.
+
+mod cache;
+mod decode;
+mod device;
+mod dictionary;
+mod directory;
+mod encode;
+mod floor;
+mod frame;
+mod header;
+mod index;
+mod record;
+mod recover;
+mod scan;
+mod span;
+mod store;
+mod wire;
+
+pub use directory::OpenError;
+
+pub(crate) use decode::{Chunk, Logged};
+pub(crate) use directory::Directory;
+pub(crate) use encode::{Batch, EncodeError, Encoder};
+pub(crate) use floor::{Floor, FloorError};
+pub(crate) use recover::{RecoverError, Recovered, RecoveredShape, recover};
+pub(crate) use store::{Log, LogError, Syncer, in_memory};
+
+/// A block is closed when it has passed this many bytes.
+pub(crate) const BLOCK_BYTES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

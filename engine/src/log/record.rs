@@ -1,0 +1,210 @@
+//! Record: the payloads of relations, fragment heads and the shapes' lifecycle (R3), to bytes and
+//! back. Sets are left to `dictionary` and `decode`, a fragment's changes to `encode` and `decode`.
+
+use super::span::FragmentHead;
+use super::wire::{Malformed, Reader, put_bytes, put_number, put_offset};
+use crate::words::{Column, Handle, Lsn, Offset, Relation, ShapeDefinition, Slot, TableName};
+
+const BEGIN: u8 = 1;
+const COMMIT: u8 = 2;
+const OPENS: u8 = 4;
+
+/// A shape that came, went or was condemned, as the log says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Lifecycle {
+    Add { slot: Slot, handle: Handle, first: Offset, definition: ShapeDefinition },
+    Remove { slot: Slot, handle: Handle, at: Offset },
+    Invalidate { slot: Slot, handle: Handle, at: Offset, cause: Box<str> },
+}
+
+pub(super) fn put_add(
+    out: &mut Vec<u8>,
+    (slot, handle): (Slot, Handle),
+    first: Offset,
+    definition: &ShapeDefinition,
+) {
+    put_end(out, slot, handle, first);
+    put_table(out, &definition.table);
+    out.push(u8::from(definition.where_clause.is_some()));
+    out.extend_from_slice(definition.where_clause.as_deref().unwrap_or("").as_bytes());
+}
+
+/// A removal, and the front of the other two.
+pub(super) fn put_end(out: &mut Vec<u8>, slot: Slot, handle: Handle, at: Offset) {
+    put_number(out, slot.as_u32().into());
+    put_number(out, handle.as_u64());
+    put_offset(out, at);
+}
+
+pub(super) fn read_add(payload: &[u8]) -> Result<Lifecycle, Malformed> {
+    let mut reader = Reader::new(payload);
+    let (slot, handle, first) = read_end(&mut reader)?;
+    let table = read_table(&mut reader)?;
+    let where_clause = match (reader.byte()?, reader.rest()) {
+        (0, []) => None,
+        (1, clause) => {
+            let clause = std::str::from_utf8(clause);
+            Some(clause.map_err(|_| Malformed("a WHERE clause is not UTF-8"))?.into())
+        }
+        _ => return Err(Malformed("a shape's definition has an unknown form")),
+    };
+    Ok(Lifecycle::Add { slot, handle, first, definition: ShapeDefinition { table, where_clause } })
+}
+
+pub(super) fn read_remove(payload: &[u8]) -> Result<Lifecycle, Malformed> {
+    let mut reader = Reader::new(payload);
+    let (slot, handle, at) = read_end(&mut reader)?;
+    reader.end()?;
+    Ok(Lifecycle::Remove { slot, handle, at })
+}
+
+pub(super) fn read_invalidate(payload: &[u8]) -> Result<Lifecycle, Malformed> {
+    let mut reader = Reader::new(payload);
+    let (slot, handle, at) = read_end(&mut reader)?;
+    let cause = reader.text()?;
+    reader.end()?;
+    Ok(Lifecycle::Invalidate { slot, handle, at, cause })
+}
+
+fn read_end(reader: &mut Reader<'_>) -> Result<(Slot, Handle, Offset), Malformed> {
+    let slot = Slot::new(reader.number_u32()?);
+    Ok((slot, Handle::new(reader.number()?), reader.offset()?))
+}
+
+fn put_table(out: &mut Vec<u8>, table: &TableName) {
+    put_bytes(out, table.schema.as_bytes());
+    put_bytes(out, table.name.as_bytes());
+}
+
+fn read_table(reader: &mut Reader<'_>) -> Result<TableName, Malformed> {
+    Ok(TableName { schema: reader.text()?, name: reader.text()? })
+}
+
+pub(super) fn put_relation(out: &mut Vec<u8>, number: u32, relation: &Relation) {
+    put_number(out, number.into());
+    put_number(out, relation.oid.into());
+    put_table(out, &relation.table);
+    put_number(out, relation.columns.len() as u64);
+    for column in &relation.columns {
+        put_bytes(out, column.name.as_bytes());
+        put_number(out, column.type_oid.into());
+        out.push(u8::from(column.key));
+    }
+}
+
+pub(super) fn read_relation(payload: &[u8]) -> Result<(u32, Relation), Malformed> {
+    let mut reader = Reader::new(payload);
+    let number = reader.number_u32()?;
+    let oid = reader.number_u32()?;
+    let table = read_table(&mut reader)?;
+    let columns = (0..reader.count()?).map(|_| read_column(&mut reader)).collect::<Result<_, _>>();
+    let columns = columns?;
+    reader.end()?;
+    Ok((number, Relation { oid, table, columns }))
+}
+
+fn read_column(reader: &mut Reader<'_>) -> Result<Column, Malformed> {
+    let name = reader.text()?;
+    let type_oid = reader.number_u32()?;
+    match reader.byte()? {
+        key @ (0 | 1) => Ok(Column { name, type_oid, key: key == 1 }),
+        _ => Err(Malformed("a column has flags that are unknown")),
+    }
+}
+
+pub(super) fn put_fragment_head(out: &mut Vec<u8>, head: &FragmentHead) {
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    out.push(
+        flag(head.begin, BEGIN) | flag(head.opens, OPENS) | flag(head.end_lsn.is_some(), COMMIT),
+    );
+    put_number(out, head.xid.into());
+    put_number(out, head.commit.as_u64());
+    if let Some(end) = head.end_lsn {
+        // The end follows the commit closely: one byte, nearly always.
+        put_number(out, end.as_u64().wrapping_sub(head.commit.as_u64()));
+    }
+    put_number(out, head.changes.into());
+    if head.changes > 0 {
+        put_number(out, head.last_op);
+    }
+}
+
+pub(super) fn read_fragment_head(reader: &mut Reader<'_>) -> Result<FragmentHead, Malformed> {
+    let flags = reader.byte()?;
+    if flags & !(BEGIN | COMMIT | OPENS) != 0 {
+        return Err(Malformed("a fragment has flags that are unknown"));
+    }
+    let xid = reader.number_u32()?;
+    let commit = reader.lsn()?;
+    let end_lsn = match flags & COMMIT {
+        0 => None,
+        _ => Some(Lsn::new(commit.as_u64().wrapping_add(reader.number()?))),
+    };
+    let changes = reader.number_u32()?;
+    let last_op = if changes > 0 { reader.number()? } else { 0 };
+    let (begin, opens) = (flags & BEGIN != 0, flags & OPENS != 0);
+    Ok(FragmentHead { xid, commit, begin, opens, end_lsn, changes, last_op })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn offset() -> impl Strategy<Value = Offset> {
+        (any::<u64>(), any::<u64>()).prop_map(|(commit, op)| Offset::new(Lsn::new(commit), op))
+    }
+
+    fn ids() -> impl Strategy<Value = (Slot, Handle)> {
+        (any::<u32>(), any::<u64>()).prop_map(|(s, h)| (Slot::new(s), Handle::new(h)))
+    }
+
+    proptest! {
+        #[test]
+        fn lifecycle_records_round_trip(
+            (slot, handle) in ids(), at in offset(), schema: String, name: String,
+            clause: Option<String>, cause: String,
+        ) {
+            let table = TableName::new(&schema, &name);
+            let where_clause = clause.map(Into::into);
+            let definition = ShapeDefinition { table, where_clause };
+            let mut out = Vec::new();
+            put_add(&mut out, (slot, handle), at, &definition);
+            let add = Lifecycle::Add { slot, handle, first: at, definition };
+            prop_assert_eq!(read_add(&out), Ok(add));
+            out.clear();
+            put_end(&mut out, slot, handle, at);
+            prop_assert_eq!(read_remove(&out), Ok(Lifecycle::Remove { slot, handle, at }));
+            put_bytes(&mut out, cause.as_bytes());
+            let cause = cause.into();
+            let invalidate = Lifecycle::Invalidate { slot, handle, at, cause };
+            prop_assert_eq!(read_invalidate(&out), Ok(invalidate));
+        }
+
+        #[test]
+        fn relations_and_fragment_heads_round_trip(
+            number: u32, oid: u32, name: String, columns: Vec<(String, u32, bool)>,
+            xid: u32, lsns: (u64, Option<u64>), flags: (bool, bool), counts: (u32, u64),
+        ) {
+            let columns = columns.iter().map(|(n, oid, key)| Column::new(n, *oid, *key)).collect();
+            let relation = Relation::new(oid, TableName::new("s", &name), columns);
+            let mut out = Vec::new();
+            put_relation(&mut out, number, &relation);
+            prop_assert_eq!(read_relation(&out), Ok((number, relation)));
+            let head = FragmentHead {
+                xid,
+                commit: Lsn::new(lsns.0),
+                begin: flags.0,
+                opens: flags.1,
+                end_lsn: lsns.1.map(Lsn::new),
+                changes: counts.0,
+                last_op: if counts.0 > 0 { counts.1 } else { 0 },
+            };
+            out.clear();
+            put_fragment_head(&mut out, &head);
+            let mut reader = Reader::new(&out);
+            prop_assert_eq!(read_fragment_head(&mut reader), Ok(head));
+            prop_assert_eq!(reader.end(), Ok(()));
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Log and Syncer: the shared reading end of one shard's log, and the end that makes batches
+//! durable. The syncer's thread calls `commit`; any thread reads; a shard does neither.
+
+use super::cache::Cache;
+use super::decode::{Chunk, Damage};
+use super::device::{Device, MemoryDevice, ReadAt};
+use super::encode::{Batch, Encoder, Resume};
+use super::index::{Index, View};
+use crate::sync::{AtomicU64, Ordering};
+use crate::words::{Lsn, Offset};
+use parking_lot::RwLock;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// Why the log could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum LogError {
+    /// The write of a batch failed. Final (INV10).
+    #[error("{file}: writing at byte {position} failed: {source}; restart when the disk is well")]
+    Write { file: String, position: u64, source: io::Error },
+    /// The sync of a batch failed. Final (INV10).
+    #[error(
+        "{file}: sync failed: {source}; what it covered is not durable; restart when the disk is well"
+    )]
+    Sync { file: String, source: io::Error },
+    /// Refused, because an earlier write or sync failed (INV10).
+    #[error(
+        "{file}: refused, because an earlier write or sync failed; restart when the disk is well"
+    )]
+    Failed { file: String },
+    /// A batch that does not follow the one before it: a fault in the engine.
+    #[error("{file}: a batch for byte {found} came, but the log ends at byte {expected}")]
+    OutOfOrder { file: String, expected: u64, found: u64 },
+    /// Bytes that are durable cannot be read.
+    #[error("{file}: reading at byte {position} failed: {source}")]
+    Read { file: String, position: u64, source: io::Error },
+    /// Bytes that are durable are not what was written. Nothing was changed.
+    #[error("{file}: damaged at byte {position}: {reason}; restore the directory from a copy")]
+    Damaged { file: String, position: u64, reason: String },
+    /// The position was dropped: who reads there must start over.
+    #[error("{after} was asked for, but the log holds only what follows {start}; start over")]
+    BelowStart { after: Offset, start: Offset },
+}
+
+/// The reading end, for many threads.
+pub(crate) struct Log {
+    bytes: Arc<dyn ReadAt>,
+    seed: u32,
+    index: RwLock<Index>,
+    cache: Cache,
+    /// The highest commit LSN such that every commit at or below it is durable in this log, or has
+    /// nothing in it. Written by the syncer, read by all.
+    durable_commit: AtomicU64,
+}
+
+impl Log {
+    /// Every commit at or below it is durable and readable here, or has nothing in this log (R4).
+    pub(crate) fn durable_commit(&self) -> Lsn {
+        // Acquire pairs with the syncer's Release: who sees a commit finds it in the index.
+        Lsn::new(self.durable_commit.load(Ordering::Acquire))
+    }
+
+    /// Everything at or below it was dropped (memory store).
+    pub(crate) fn start(&self) -> Offset {
+        self.index.read().start()
+    }
+
+    /// The bytes held.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.index.read().bytes()
+    }
+
+    /// The number of the block that holds what follows `after`, to group readers by; `None` at the
+    /// readable end.
+    pub(crate) fn locate(&self, after: Offset) -> Option<u64> {
+        self.index.read().view(after).map(|view| view.number)
+    }
+
+    /// The chunk that holds what follows `after`; `None` at the readable end. Its first entries may
+    /// lie at or below `after`.
+    pub(crate) fn read(&self, after: Offset) -> Result<Option<Arc<Chunk>>, LogError> {
+        loop {
+            let view = {
+                let index = self.index.read();
+                if after < index.start() {
+                    return Err(LogError::BelowStart { after, start: index.start() });
+                }
+                index.view(after)
+            };
+            let Some(view) = view else { return Ok(None) };
+            let block = self.cache.block(view.number);
+            let chunk = block.lock().read(self, &view, after);
+            match chunk {
+                // Dropped while we were on the way to it: look again.
+                Err(_) if !self.holds(&view) => self.cache.forget_below(view.number + 1),
+                chunk => return chunk.map(Some),
+            }
+        }
+    }
+
+    /// Drops whole blocks that hold nothing above `through`, on a device that can (R14). Returns
+    /// the bytes that are still held.
+    pub(crate) fn trim(&self, through: Lsn) -> u64 {
+        if !self.bytes.release(0) {
+            return self.bytes();
+        }
+        let (first, bytes) = {
+            let mut index = self.index.write();
+            (index.trim(through), index.bytes())
+        };
+        if let Some((number, position)) = first {
+            self.bytes.release(position);
+            self.cache.forget_below(number);
+        }
+        bytes
+    }
+
+    pub(super) fn new(bytes: Arc<dyn ReadAt>, seed: u32, index: Index, durable: Lsn) -> Arc<Log> {
+        Arc::new(Log {
+            bytes,
+            seed,
+            index: RwLock::new(index),
+            cache: Cache::default(),
+            durable_commit: AtomicU64::new(durable.as_u64()),
+        })
+    }
+
+    pub(super) fn seed(&self) -> u32 {
+        self.seed
+    }
+
+    pub(super) fn bytes_at(&self, position: u64, len: u64) -> Result<Vec<u8>, LogError> {
+        let mut bytes = vec![0; len as usize];
+        let read = self.bytes.read_at(&mut bytes, position);
+        read.map_err(|source| LogError::Read { file: self.name(), position, source })?;
+        Ok(bytes)
+    }
+
+    pub(super) fn damaged(&self, damage: Damage) -> LogError {
+        let Damage { position, reason } = damage;
+        LogError::Damaged { file: self.name(), position, reason: reason.to_string() }
+    }
+
+    fn name(&self) -> String {
+        self.bytes.name().to_owned()
+    }
+
+    fn holds(&self, view: &View) -> bool {
+        self.index.read().holds(view.number)
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("name", &self.bytes.name())
+            .field("durable_commit", &self.durable_commit())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes batches durable, one after another, and readable. Owned by the thread that syncs.
+pub(crate) struct Syncer {
+    device: Box<dyn Device>,
+    log: Arc<Log>,
+    next_seq: u64,
+    failed: bool,
+}
+
+impl Syncer {
+    pub(super) fn new(device: Box<dyn Device>, log: Arc<Log>, next_seq: u64) -> Syncer {
+        Syncer { device, log, next_seq, failed: false }
+    }
+
+    /// Writes and syncs `batch`, then publishes it. An error is final: every later call is refused,
+    /// and nothing of this batch is ever readable or durable in this process (INV10).
+    pub(crate) fn commit(&mut self, batch: &Batch) -> Result<(), LogError> {
+        if self.failed {
+            return Err(LogError::Failed { file: self.log.name() });
+        }
+        self.failed = true;
+        if !batch.is_empty() {
+            self.write(batch)?;
+        }
+        self.failed = false;
+        let len = batch.len() as u64;
+        let summary = &batch.summary;
+        self.log.index.write().publish(batch.position, len, batch.new_block, summary);
+        // Release pairs with the Acquire in `durable_commit`: the index first, then the mark.
+        self.log.durable_commit.store(batch.through().as_u64(), Ordering::Release);
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), LogError> {
+        let file = || self.log.name();
+        let (position, found) = (self.device.len(), batch.position);
+        if position != found || self.next_seq != batch.head_seq {
+            return Err(LogError::OutOfOrder { file: file(), expected: position, found });
+        }
+        let written = self.device.append(&batch.bytes);
+        written.map_err(|source| LogError::Write { file: file(), position, source })?;
+        self.device.sync().map_err(|source| LogError::Sync { file: file(), source })?;
+        self.next_seq += 1;
+        Ok(())
+    }
+}
+
+/// An empty log in memory, whose blocks are closed when they pass `block_bytes_max`.
+pub(crate) fn in_memory(block_bytes_max: usize) -> (Encoder, Syncer, Arc<Log>) {
+    on_empty(Box::new(MemoryDevice::default()), block_bytes_max)
+}
+
+/// An empty log without a header on `device`, which is empty.
+pub(super) fn on_empty(device: Box<dyn Device>, block_bytes: usize) -> (Encoder, Syncer, Arc<Log>) {
+    let log = Log::new(device.reader(), 0, Index::default(), Lsn::ZERO);
+    let resume = Resume { seed: 0, position: 0, next_seq: 1, through: Lsn::ZERO, block_bytes };
+    (Encoder::new(resume), Syncer::new(device, Arc::clone(&log), 1), log)
+}

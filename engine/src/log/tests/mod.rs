@@ -1,0 +1,8 @@
+//! Tests of the log as a whole: what was written is read, from every position, on both devices,
+//! after crashes and damage.
+
+mod crash;
+mod file;
+mod reading;
+mod speed;
+mod world;

@@ -1,0 +1,349 @@
+//! World: a shard that logs random fragments to random targets, beside a list of everything that a
+//! reader must get, which shares no code with the log.
+
+use super::super::{Batch, Encoder, Log, Logged, Syncer};
+use crate::words::{
+    Column, Form, Handle, Lsn, Offset, Relation, Routed, ShapeDefinition, SharedSet, Slot,
+    TableName, Targets, TransactionBuilder, Value,
+};
+use proptest::prelude::*;
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+
+/// One change: its relation, operation and values, and as what it goes to which sets and slots.
+#[derive(Clone, Debug)]
+pub(super) struct Spec {
+    relation: usize,
+    operation: u8,
+    values: (Option<Vec<u8>>, Option<Vec<u8>>),
+    targets: [(u8, Vec<u32>); 3],
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    Fragment(Vec<Spec>),
+    Commit(Vec<Spec>),
+    Passed,
+    /// Puts slots into a set or takes them out.
+    Toggle(usize, Vec<u32>),
+    Alter(usize),
+    AddShape(Option<String>),
+    EndShape(usize, Option<String>),
+    Sync,
+}
+
+pub(super) fn spec() -> impl Strategy<Value = Spec> {
+    let value = || prop::option::of(prop::collection::vec(any::<u8>(), 0..40));
+    let targets = || (0u8..8, prop::collection::vec(0u32..400, 0..3));
+    let targets = (targets(), targets(), targets());
+    (0usize..3, 0u8..4, (value(), value()), targets).prop_map(
+        |(relation, operation, values, (a, b, c))| {
+            // Most changes have one form, and some go nowhere.
+            let sets = |mask: u8, (sets, slots): (u8, Vec<u32>)| (sets & mask, slots);
+            Spec { relation, operation, values, targets: [sets(3, a), sets(4, b), sets(0, c)] }
+        },
+    )
+}
+
+pub(super) fn op() -> impl Strategy<Value = Op> {
+    let specs = || prop::collection::vec(spec(), 0..5);
+    prop_oneof![
+        3 => specs().prop_map(Op::Fragment),
+        4 => specs().prop_map(Op::Commit),
+        1 => Just(Op::Passed),
+        2 => (0usize..3, prop::collection::vec(0u32..70_000, 1..30)).prop_map(|(s, t)| Op::Toggle(s, t)),
+        1 => (0usize..3).prop_map(Op::Alter),
+        1 => prop::option::of(".{0,9}").prop_map(Op::AddShape),
+        1 => (0usize..9, prop::option::of(".{0,9}")).prop_map(|(i, cause)| Op::EndShape(i, cause)),
+        3 => Just(Op::Sync),
+    ]
+}
+
+/// What a reader gets: a change for a slot, or a commit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Seen {
+    pub(super) offset: Offset,
+    pub(super) slot: Option<Slot>,
+    what: String,
+}
+
+pub(super) struct World {
+    pub(super) encoder: Encoder,
+    pub(super) syncer: Syncer,
+    pub(super) log: Arc<Log>,
+    sets: Vec<SharedSet>,
+    relations: Vec<Arc<Relation>>,
+    pub(super) lsn: u64,
+    transaction: Option<TransactionBuilder>,
+    /// The fragments so far of the open transaction.
+    sent: Vec<Vec<Spec>>,
+    logged_open: bool,
+    open: Vec<Seen>,
+    committed: Vec<Seen>,
+    committed_through: Lsn,
+    /// What a reader must get.
+    pub(super) durable: Vec<Seen>,
+    pub(super) durable_through: Lsn,
+    pub(super) next_slot: u32,
+    /// The living shapes, those of unsynced batches too.
+    pub(super) shapes: Vec<(Slot, Handle, Offset, ShapeDefinition)>,
+    spare: Vec<u8>,
+}
+
+fn relation(oid: u32, alteration: usize) -> Arc<Relation> {
+    let column = |n| Column::new(&format!("c{n}"), 25, n == 0);
+    let name = TableName::new("public", &format!("t{alteration}"));
+    Arc::new(Relation::new(oid, name, vec![column(0), column(1)]))
+}
+
+impl World {
+    pub(super) fn new((encoder, syncer, log): (Encoder, Syncer, Arc<Log>)) -> World {
+        let set = |id| SharedSet { id, slots: Arc::new(RoaringBitmap::new()) };
+        World {
+            encoder,
+            syncer,
+            log,
+            sets: (0..3).map(set).collect(),
+            relations: (0..3).map(|oid| relation(oid, 0)).collect(),
+            lsn: 100,
+            transaction: None,
+            sent: Vec::new(),
+            logged_open: false,
+            open: Vec::new(),
+            committed: Vec::new(),
+            committed_through: Lsn::ZERO,
+            durable: Vec::new(),
+            durable_through: Lsn::ZERO,
+            next_slot: 0,
+            shapes: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// The same shard after a restart: what was not durable is gone.
+    pub(super) fn restarted(self, parts: (Encoder, Syncer, Arc<Log>)) -> World {
+        let (encoder, syncer, log) = parts;
+        let durable_through = log.durable_commit();
+        World {
+            encoder,
+            syncer,
+            log,
+            transaction: None,
+            logged_open: false,
+            open: Vec::new(),
+            committed: Vec::new(),
+            durable_through,
+            committed_through: durable_through,
+            ..self
+        }
+    }
+
+    /// The source sends the transaction that was open at the crash again, from its beginning.
+    pub(super) fn send_again(&mut self) {
+        let sent = std::mem::take(&mut self.sent);
+        if !sent.is_empty() {
+            self.lsn -= 10;
+        }
+        sent.iter().for_each(|specs| self.fragment(specs, false));
+    }
+
+    pub(super) fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Fragment(specs) => self.fragment(specs, false),
+            Op::Commit(specs) => self.fragment(specs, true),
+            Op::Passed if self.transaction.is_none() => {
+                self.lsn += 10;
+                self.encoder.passed(Lsn::new(self.lsn));
+                self.committed_through = Lsn::new(self.lsn);
+            }
+            Op::Passed => {}
+            Op::Toggle(set, slots) => {
+                let delta: RoaringBitmap = slots.iter().copied().collect();
+                let set = &mut self.sets[*set];
+                set.slots = Arc::new(&*set.slots ^ delta);
+            }
+            Op::Alter(index) => {
+                let (oid, name) = (*index as u32, self.lsn as usize % 2);
+                self.relations[*index] = relation(oid, name);
+            }
+            Op::AddShape(clause) => self.add_shape(clause.as_deref()),
+            Op::EndShape(index, cause) if *index < self.shapes.len() => {
+                let (slot, handle, ..) = self.shapes.remove(*index);
+                let at = Offset::new(Lsn::new(self.lsn), 3);
+                match cause {
+                    Some(cause) => self.encoder.invalidate(slot, handle, at, cause).unwrap(),
+                    None => self.encoder.remove_shape(slot, handle, at).unwrap(),
+                }
+            }
+            Op::EndShape(..) => {}
+            Op::Sync => self.sync(),
+        }
+    }
+
+    fn add_shape(&mut self, clause: Option<&str>) {
+        let (slot, handle) = (Slot::new(self.next_slot), Handle::new(1 << 40 | self.lsn));
+        self.next_slot += 1 + self.lsn as u32 % 3;
+        let first = Offset::commit_mark(Lsn::new(self.lsn));
+        let table = TableName::new("public", "t");
+        let definition = ShapeDefinition { table, where_clause: clause.map(Into::into) };
+        self.encoder.add_shape(slot, handle, first, &definition).unwrap();
+        self.shapes.push((slot, handle, first, definition));
+    }
+
+    fn fragment(&mut self, specs: &[Spec], commit: bool) {
+        let mut builder = self.transaction.take().unwrap_or_else(|| {
+            self.lsn += 10;
+            TransactionBuilder::new(self.lsn as u32, Lsn::new(self.lsn))
+        });
+        self.sent.push(specs.to_vec());
+        for spec in specs {
+            let relation = &self.relations[spec.relation];
+            spec.put(&mut builder, relation);
+        }
+        let (fragment, rest) = if commit {
+            (builder.commit(Lsn::new(self.lsn + 3)), None)
+        } else {
+            (builder.cut(), Some(builder))
+        };
+        self.transaction = rest;
+        let routed: Vec<_> =
+            specs.iter().enumerate().filter_map(|(index, spec)| self.route(index, spec)).collect();
+        self.encoder.fragment(&fragment, &routed).unwrap();
+        for routed in &routed {
+            let change = fragment.get(routed.change as usize).unwrap();
+            let what = format!("{change:?} {:?}", change.relation());
+            see(&mut self.open, change.offset(), &what, routed);
+        }
+        self.logged_open |= !routed.is_empty();
+        if commit {
+            self.sent.clear();
+            let commit = Lsn::new(self.lsn);
+            if std::mem::take(&mut self.logged_open) {
+                let what = format!("{:?} {}", fragment.end_lsn(), fragment.xid());
+                self.open.push(Seen { offset: Offset::commit_mark(commit), slot: None, what });
+            }
+            self.committed.append(&mut self.open);
+            self.committed_through = commit;
+        }
+    }
+
+    fn route(&self, index: usize, spec: &Spec) -> Option<Routed> {
+        let targets = |(mask, slots): &(u8, Vec<u32>)| {
+            let sets = self.sets.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1);
+            let sets: Vec<_> = sets.map(|(_, set)| set.clone()).collect();
+            let mut slots = slots.clone();
+            slots.retain(|&slot| sets.iter().all(|set| !set.slots.contains(slot)));
+            slots.sort_unstable();
+            slots.dedup();
+            Targets { sets: sets.into(), slots: slots.into_iter().map(Slot::new).collect() }
+        };
+        let [as_is, as_insert, as_delete] = spec.targets.each_ref().map(targets);
+        let routed = Routed { change: index as u32, as_is, as_insert, as_delete };
+        (!routed.is_empty()).then_some(routed)
+    }
+
+    /// Takes the filled batch and makes it durable.
+    pub(super) fn sync(&mut self) {
+        let batch = self.take();
+        self.syncer.commit(&batch).unwrap();
+        self.synced();
+        self.spare = batch.into_buffer();
+    }
+
+    pub(super) fn take(&mut self) -> Batch {
+        self.encoder.take(std::mem::take(&mut self.spare))
+    }
+
+    /// What was taken so far is durable.
+    pub(super) fn synced(&mut self) {
+        self.durable.append(&mut self.committed);
+        self.durable_through = self.committed_through;
+    }
+
+    /// What a reader gets that starts at `after`, chunk by chunk.
+    pub(super) fn read(&self, after: Offset) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        let mut at = after;
+        while let Some(chunk) = self.log.read(at).unwrap() {
+            assert!(chunk.from <= at && at < chunk.through, "{} {at}", chunk.from);
+            let mut touched = RoaringBitmap::new();
+            chunk.entries.iter().for_each(|entry| touch(&mut touched, entry));
+            assert_eq!(chunk.touched, touched);
+            chunk.after(at).iter().for_each(|entry| see_entry(&mut seen, entry, at));
+            assert!(self.log.locate(at).is_some());
+            at = chunk.through;
+        }
+        assert_eq!(self.log.locate(at), None);
+        seen
+    }
+
+    /// Reads from every position that there is, and compares.
+    pub(super) fn check(&self) {
+        assert_eq!(self.log.durable_commit(), self.durable_through);
+        let start = self.log.start();
+        let mut offsets: Vec<_> = self.durable.iter().map(|seen| seen.offset).collect();
+        offsets.dedup();
+        offsets.push(start);
+        // Latest first and then earliest first: the cache grows in both ways.
+        for after in offsets.iter().rev().chain(&offsets).filter(|after| **after >= start) {
+            let expected: Vec<_> =
+                self.durable.iter().filter(|seen| seen.offset > *after).cloned().collect();
+            assert_eq!(self.read(*after), expected, "after {after}");
+        }
+    }
+}
+
+impl Op {
+    /// The same, but what is filled stays in the batch.
+    pub(super) fn unless_sync(&self) -> &Op {
+        if matches!(self, Op::Sync) { &Op::Passed } else { self }
+    }
+}
+
+impl Spec {
+    fn put(&self, builder: &mut TransactionBuilder, relation: &Arc<Relation>) {
+        let first = self.values.0.as_deref().map_or(Value::Null, Value::Text);
+        let second = self.values.1.as_deref().map_or(Value::Unchanged, Value::Text);
+        match self.operation {
+            0 => builder.insert(relation, [first, second]).unwrap(),
+            1 => builder.update(relation, [second, first], [first, second]).unwrap(),
+            2 => builder.delete(relation, [first, second]).unwrap(),
+            _ => builder.truncate(relation),
+        }
+    }
+}
+
+fn see(seen: &mut Vec<Seen>, offset: Offset, what: &str, routed: &Routed) {
+    let start = seen.len();
+    for (form, targets) in routed.forms() {
+        targets.for_each(|slot| {
+            let what = format!("{form:?} {what}");
+            seen.push(Seen { offset, slot: Some(slot), what });
+        });
+    }
+    seen[start..].sort();
+}
+
+fn see_entry(seen: &mut Vec<Seen>, entry: &Logged, after: Offset) {
+    for routed in entry.routed.iter() {
+        let change = entry.fragment.get(routed.change as usize).unwrap();
+        if change.offset() > after {
+            let what = format!("{change:?} {:?}", change.relation());
+            see(seen, change.offset(), &what, routed);
+        }
+    }
+    if let Some(end) = entry.fragment.end_lsn() {
+        let what = format!("{:?} {}", Some(end), entry.fragment.xid());
+        seen.push(Seen { offset: entry.fragment.last_offset(), slot: None, what });
+    }
+}
+
+fn touch(touched: &mut RoaringBitmap, entry: &Logged) {
+    for routed in entry.routed.iter() {
+        for (_, targets) in routed.forms() as [(Form, &Targets); 3] {
+            targets.for_each(|slot| {
+                touched.insert(slot.as_u32());
+            });
+        }
+    }
+}
