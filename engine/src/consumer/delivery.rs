@@ -1,0 +1,133 @@
+//! Delivery: one change as one shape sees it, and the context in which a handler answers.
+
+use super::mailbox::Mailbox;
+use crate::words::{Form, Fragment, Handle, Lsn, Offset, Operation, Relation, RowRef};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One change handed to one shape, or the commit mark of a transaction that touched it.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    pub(super) handle: Handle,
+    pub(super) fragment: &'a Fragment,
+    /// The change's index in the fragment, and as what the shape sees it.
+    pub(super) change: Option<(u32, Form)>,
+    pub(super) commits: bool,
+}
+
+impl<'a> Delivery<'a> {
+    /// The shape.
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// The position: of the change, or of the commit mark where there is no change.
+    pub fn offset(&self) -> Offset {
+        let change = self.change.and_then(|(index, _)| self.fragment.get(index as usize));
+        change.map_or(Offset::commit_mark(self.fragment.commit_lsn()), |change| change.offset())
+    }
+
+    /// What the shape sees: an update that enters it is an insert, one that leaves it a delete.
+    /// `None` for a commit mark that carries no change.
+    pub fn operation(&self) -> Option<Operation> {
+        let (index, form) = self.change?;
+        Some(match form {
+            Form::AsIs => self.fragment.get(index as usize)?.operation(),
+            Form::Insert => Operation::Insert,
+            Form::Delete => Operation::Delete,
+        })
+    }
+
+    /// The row before, where the shape knew it.
+    pub fn old_row(&self) -> Option<RowRef<'a>> {
+        let (index, form) = self.change?;
+        if form == Form::Insert { None } else { self.fragment.get(index as usize)?.old_row() }
+    }
+
+    /// The row after, where the shape keeps it.
+    pub fn new_row(&self) -> Option<RowRef<'a>> {
+        let (index, form) = self.change?;
+        if form == Form::Delete { None } else { self.fragment.get(index as usize)?.new_row() }
+    }
+
+    /// The change's relation.
+    pub fn relation(&self) -> Option<&'a Arc<Relation>> {
+        let (index, _) = self.change?;
+        Some(self.fragment.get(index as usize)?.relation())
+    }
+
+    /// The transaction's commit LSN.
+    pub fn commit_lsn(&self) -> Lsn {
+        self.fragment.commit_lsn()
+    }
+
+    /// The commit LSN, if this is the last that the shape sees of its transaction. What can be
+    /// reported as flushed is a commit.
+    pub fn commit(&self) -> Option<Lsn> {
+        self.commits.then(|| self.fragment.commit_lsn())
+    }
+}
+
+/// A report that cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// The commit was not handed to this incarnation yet.
+    #[error(
+        "shape {handle} reported {reported} as flushed, but was handed commits only through \
+         {handed}: report what the handler has seen"
+    )]
+    PastHanded {
+        /// The shape.
+        handle: Handle,
+        /// What was reported.
+        reported: Lsn,
+        /// The last commit handed to the consumer.
+        handed: Lsn,
+    },
+}
+
+/// How a handler answers.
+#[derive(Debug)]
+pub struct Context<'a> {
+    mailbox: &'a Mailbox,
+    reported: Lsn,
+    exit: bool,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(mailbox: &'a Mailbox) -> Context<'a> {
+        Context { mailbox, reported: Lsn::ZERO, exit: false }
+    }
+
+    /// Reports that everything through the commit at `lsn` is flushed. Reports are cumulative.
+    pub fn flushed(&mut self, lsn: Lsn) -> Result<(), ReportError> {
+        self.mailbox.check_report(lsn)?;
+        self.reported = self.reported.max(lsn);
+        Ok(())
+    }
+
+    /// Asks for the end of this incarnation after this delivery. The next one starts at once.
+    pub fn exit(&mut self) {
+        self.exit = true;
+    }
+
+    /// Says that the consumer is alive and needs up to `lease` more before it reports. Leases are
+    /// renewed by asking again, up to the engine's maximum.
+    pub fn defer(&mut self, lease: Duration) {
+        self.mailbox.extend_lease(lease);
+    }
+
+    /// The number of this incarnation.
+    pub fn incarnation(&self) -> u64 {
+        self.mailbox.name().incarnation
+    }
+
+    pub(super) fn reported(&self) -> Lsn {
+        self.reported
+    }
+
+    pub(super) fn exits(&self) -> bool {
+        self.exit
+    }
+}

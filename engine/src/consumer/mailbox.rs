@@ -1,0 +1,264 @@
+//! Mailbox: what one incarnation of a consumer shares with its shard, its runner, the feeder and
+//! the sweep. Every word in it has one meaning, and each incarnation has a mailbox of its own, so a
+//! late word of an older one cannot be mistaken for its successor's (R6).
+
+use super::api::ConsumerError;
+use super::delivery::ReportError;
+use super::link::ShardLink;
+use super::part::{Feed, Part};
+use super::seat::Seat;
+use crate::report::DirtyPage;
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering, TakeCell};
+use crate::words::{Handle, Lsn, Offset, Slot};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Whose mailbox it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MailboxName {
+    pub(crate) handle: Handle,
+    pub(crate) slot: Slot,
+    pub(crate) incarnation: u64,
+}
+
+impl fmt::Display for MailboxName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shape {} (incarnation {})", self.handle, self.incarnation)
+    }
+}
+
+/// What a runner or the feeder tells the shard. One at a time: each later one supersedes an
+/// earlier one that the shard has not read, because each says where the consumer is now.
+#[derive(Debug)]
+pub(crate) enum Note {
+    /// The factory has made the consumer, which resumes after this offset; its part is parked.
+    Started(Offset),
+    /// The factory panicked or failed.
+    NotStarted(ConsumerError),
+    /// The handler panicked, failed or asked to exit, at this offset. The consumer is dropped.
+    Died(Offset, ConsumerError),
+    /// The feeder has handed over all that is readable, through this offset (R4).
+    Caught(Offset),
+    /// The runner has switched to the mailbox.
+    Joined,
+    /// Mail referred to a fragment that is no longer recent.
+    Lost,
+    /// The log no longer holds what the consumer needs, which begins after this offset.
+    Behind(Offset),
+    /// An inline consumer has drained its mailbox and can be taken back.
+    Drained,
+    /// The part of a closed mailbox is dropped (R12).
+    Gone,
+}
+
+/// What the watchdog found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Verdict {
+    None = 0,
+    /// It lives and owes, and its deadline has passed.
+    Expired = 1,
+    /// Its factory has run for longer than its time-out.
+    StartTimedOut = 2,
+}
+
+/// See the file's head.
+pub(crate) struct Mailbox {
+    name: MailboxName,
+    link: Arc<ShardLink>,
+    page: Arc<DirtyPage>,
+    seat: Seat<Part>,
+    lane: TakeCell<Feed>,
+    note: TakeCell<Note>,
+    /// A note lies in the cell. For the sweep, which cannot look into it.
+    unread: AtomicBool,
+    /// Highest commit reported as flushed. Raised by the consumer's side, read by the shard.
+    flushed: AtomicU64,
+    /// Highest commit handed to the consumer. Written by its runner.
+    handed: AtomicU64,
+    /// The shard stopped sending; what is in the channel is a gapless run. Set and cleared by the
+    /// shard.
+    gap: AtomicBool,
+    /// The shape is done with this incarnation: drop the part. Set by the shard.
+    closed: AtomicBool,
+    /// The part waits for the feeder or the shard, not for its own consumer. Written by the runner.
+    waits: AtomicBool,
+    verdict: AtomicU8,
+    /// Milliseconds of lease that the consumer asked for and the sweep has not granted yet.
+    lease_ms: AtomicU64,
+}
+
+impl Mailbox {
+    pub(crate) fn new(name: MailboxName, link: Arc<ShardLink>, page: Arc<DirtyPage>) -> Mailbox {
+        Mailbox {
+            name,
+            link,
+            page,
+            seat: Seat::empty(),
+            lane: TakeCell::empty(),
+            note: TakeCell::empty(),
+            unread: AtomicBool::new(false),
+            flushed: AtomicU64::new(0),
+            handed: AtomicU64::new(0),
+            gap: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            waits: AtomicBool::new(true),
+            verdict: AtomicU8::new(Verdict::None as u8),
+            lease_ms: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn name(&self) -> MailboxName {
+        self.name
+    }
+
+    pub(crate) fn link(&self) -> &Arc<ShardLink> {
+        &self.link
+    }
+
+    pub(crate) fn seat(&self) -> &Seat<Part> {
+        &self.seat
+    }
+
+    pub(crate) fn lane(&self) -> &TakeCell<Feed> {
+        &self.lane
+    }
+
+    /// Sets the bit that makes the shard look here. The caller wakes the shard.
+    pub(crate) fn mark_dirty(&self) {
+        // Whether this mark is the first is of no use here: every caller wakes, if only later.
+        let _first = self.page.mark(self.name.slot);
+    }
+
+    /// Leaves a note and marks. The caller wakes the shard.
+    pub(crate) fn leave(&self, note: Note) {
+        drop(self.note.replace(Box::new(note)));
+        // Relaxed: a hint for the sweep, which marks again what a lost mark would hide.
+        self.unread.store(true, Ordering::Relaxed);
+        self.mark_dirty();
+    }
+
+    pub(crate) fn take_note(&self) -> Option<Note> {
+        // Relaxed: see `leave`.
+        self.unread.store(false, Ordering::Relaxed);
+        self.note.take().map(|note| *note)
+    }
+
+    pub(crate) fn has_note(&self) -> bool {
+        // Relaxed: see `leave`.
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn flushed(&self) -> Lsn {
+        // Acquire: pairs with the release in `raise_flushed`; what the consumer did before it
+        // reported happened before the shard counts it.
+        Lsn::new(self.flushed.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn raise_flushed(&self, lsn: Lsn) {
+        // Release: pairs with the acquire in `flushed`. A maximum, because an incarnation may
+        // report from several threads and reports are cumulative.
+        self.flushed.fetch_max(lsn.as_u64(), Ordering::Release);
+    }
+
+    pub(crate) fn handed(&self) -> Lsn {
+        // Relaxed: the consumer's own side wrote it before the handler ran; the sweep looks again.
+        Lsn::new(self.handed.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_handed(&self, lsn: Lsn) {
+        // Relaxed: one writer; see `handed`. A reporter on another thread learned of the commit
+        // from the handler, by whatever means orders the two.
+        self.handed.store(lsn.as_u64(), Ordering::Relaxed);
+    }
+
+    /// Takes a report of the consumer.
+    pub(crate) fn report(&self, lsn: Lsn) -> Result<(), ReportError> {
+        self.check_report(lsn)?;
+        self.raise_flushed(lsn);
+        Ok(())
+    }
+
+    pub(crate) fn check_report(&self, lsn: Lsn) -> Result<(), ReportError> {
+        let handed = self.handed();
+        if lsn > handed {
+            let handle = self.name.handle;
+            return Err(ReportError::PastHanded { handle, reported: lsn, handed });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn has_gap(&self) -> bool {
+        // Acquire: pairs with the release in `set_gap`; who sees the gap, and only then drains,
+        // drains all that was sent before it.
+        self.gap.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_gap(&self, gap: bool) {
+        // Release: pairs with the acquire in `has_gap`.
+        self.gap.store(gap, Ordering::Release);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        // Acquire: pairs with the release in `close`.
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Ends the incarnation. The caller wakes the part, whose runner drops it.
+    pub(crate) fn close(&self) {
+        // Release: pairs with the acquire in `is_closed`.
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether the consumer waits for the engine: for a runner, for the feeder, for its lane.
+    pub(crate) fn waits_for_us(&self) -> bool {
+        // Relaxed: the sweep looks again.
+        self.seat.is_notified() || self.waits.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_waits(&self, waits: bool) {
+        // Relaxed: see `waits_for_us`.
+        self.waits.store(waits, Ordering::Relaxed);
+    }
+
+    pub(crate) fn verdict(&self) -> Verdict {
+        // Relaxed: it comes with a dirty bit, which orders it.
+        match self.verdict.load(Ordering::Relaxed) {
+            1 => Verdict::Expired,
+            2 => Verdict::StartTimedOut,
+            _ => Verdict::None,
+        }
+    }
+
+    /// Condemns the consumer and marks. The caller wakes the shard.
+    pub(crate) fn condemn(&self, verdict: Verdict) {
+        // Relaxed: see `verdict`.
+        self.verdict.store(verdict as u8, Ordering::Relaxed);
+        self.mark_dirty();
+    }
+
+    pub(crate) fn extend_lease(&self, lease: Duration) {
+        let ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        // Relaxed: the sweep grants it at its next look.
+        self.lease_ms.fetch_max(ms, Ordering::Relaxed);
+    }
+
+    /// Takes the lease that was asked for.
+    pub(crate) fn take_lease(&self) -> Duration {
+        // Relaxed: see `extend_lease`.
+        Duration::from_millis(self.lease_ms.swap(0, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox")
+            .field("name", &self.name)
+            .field("flushed", &self.flushed())
+            .field("handed", &self.handed())
+            .field("gap", &self.has_gap())
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,21 @@
+//! Consumers: what receives a shape's deliveries, how it is made and made again, and where it
+//! waits. What a consumer owes and when it restarts is decided by its shard, not here.
+
+mod api;
+mod delivery;
+mod link;
+mod mail;
+mod mailbox;
+mod part;
+mod recent;
+mod seat;
+
+pub use api::{Ack, Consumer, ConsumerError, ConsumerSpec, Factory, Reporter, Start, Started};
+pub use delivery::{Context, Delivery, ReportError};
+
+pub(crate) use link::{Member, ShardGauges, ShardLink};
+pub(crate) use mail::Mail;
+pub(crate) use mailbox::{Mailbox, MailboxName, Note, Verdict};
+pub(crate) use part::{Feed, Hands, Part, Pulse, Step, Tally, panic_text};
+pub(crate) use recent::{FragmentCache, Recent};
+pub(crate) use seat::Seat;

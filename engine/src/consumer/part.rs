@@ -1,0 +1,377 @@
+//! Part: the side of an incarnation that runs: the consumer, its end of the channel, and how far
+//! it is. A part is fed from the log, or takes its mail; who holds the part runs it.
+
+use super::api::{Consumer, ConsumerError};
+use super::delivery::{Context, Delivery};
+use super::link::Member;
+use super::mail::Mail;
+use super::mailbox::{Mailbox, Note};
+use super::recent::FragmentCache;
+use crate::log::Chunk;
+use crate::sync::{AtomicU64, Ordering};
+use crate::words::{Form, Fragment, Lsn, Offset};
+use crossbeam_channel::{Receiver, TryRecvError};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// How many messages a part takes before its runner looks at others.
+const MAIL_BUDGET: usize = 256;
+
+/// What the feeder, or the shard, lays in a part's one-place lane.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    /// A piece of the log to hand over, if there is one.
+    pub(crate) chunk: Option<Arc<Chunk>>,
+    /// Through where this feed reaches; nothing beyond is handed over.
+    pub(crate) through: Offset,
+    /// The shard's boundary, to go back with the member.
+    pub(crate) boundary: Option<Lsn>,
+    /// After this feed the part takes its mail.
+    pub(crate) join: bool,
+}
+
+/// Where a part's deliveries come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// From the lane. Mail that waits is for later.
+    Feed,
+    /// From the channel.
+    Mail,
+    /// From nowhere: mail was found that refers to nothing. All of it goes, the log has it.
+    Lost,
+}
+
+/// What a thread that runs handlers shows to the watchdog. One writer.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    /// Moves with every handler call.
+    count: AtomicU64,
+    /// What is being run: 0 nothing, else the shard in the high and slot + 1 in the low half.
+    running: AtomicU64,
+}
+
+impl Pulse {
+    fn beat(&self) {
+        // Relaxed, as all of Pulse: one writer; the watchdog compares looks that lie far apart.
+        self.count.store(self.count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn enter(&self, mailbox: &Mailbox) {
+        self.beat();
+        let slot = u64::from(mailbox.name().slot.as_u32()) + 1;
+        self.running.store((mailbox.link().shard as u64) << 40 | slot, Ordering::Relaxed);
+    }
+
+    pub(crate) fn leave(&self) {
+        self.running.store(0, Ordering::Relaxed);
+    }
+
+    /// The beat count, and the shard and slot that are being run.
+    pub(crate) fn look(&self) -> (u64, Option<(usize, u32)>) {
+        let running = self.running.load(Ordering::Relaxed);
+        let slot = (running & 0xFF_FFFF_FFFF) as u32;
+        let who = (running != 0).then(|| ((running >> 40) as usize, slot - 1));
+        (self.count.load(Ordering::Relaxed), who)
+    }
+}
+
+/// What a thread counts while it runs handlers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Handler calls for a change.
+    pub(crate) handled: u64,
+    /// Of these, from the log.
+    pub(crate) replayed: u64,
+    /// Commits handed over, alone or with a change.
+    pub(crate) commits: u64,
+    /// Messages that left a mailbox.
+    pub(crate) mail_taken: u64,
+}
+
+/// What a thread that runs handlers brings along.
+#[derive(Debug)]
+pub(crate) struct Hands {
+    /// One a shard.
+    pub(crate) caches: Vec<FragmentCache>,
+    pub(crate) tally: Tally,
+    pub(crate) pulse: Arc<Pulse>,
+}
+
+impl Hands {
+    pub(crate) fn new(shards: usize, pulse: Arc<Pulse>) -> Hands {
+        let caches = (0..shards).map(|_| FragmentCache::default()).collect();
+        Hands { caches, tally: Tally::default(), pulse }
+    }
+}
+
+/// What a part says when it stops.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// There is nothing more to do.
+    Idle,
+    /// There is, but others wait.
+    More,
+    /// The lane is handled, or a gap was met: the member goes back to the feeder.
+    Back(Member),
+}
+
+/// See the file's head. Fields drop in order: the consumer goes before its channel disconnects.
+pub(crate) struct Part {
+    consumer: Box<dyn Consumer>,
+    receiver: Receiver<Mail>,
+    mode: Mode,
+    /// Everything through here was handed over or is none of this incarnation's (INV8).
+    position: Offset,
+    /// The position being handled, for who asks after a death.
+    at: Offset,
+    /// Something of the transaction at `position` was handed over, and its commit was not.
+    open: bool,
+    /// The consumer reported since the last look.
+    reported: bool,
+    /// Its place is on the shard's thread: say so when the mailbox is drained.
+    inline: bool,
+}
+
+impl Part {
+    pub(crate) fn new(
+        consumer: Box<dyn Consumer>,
+        receiver: Receiver<Mail>,
+        resume: Offset,
+        inline: bool,
+    ) -> Part {
+        Part {
+            consumer,
+            receiver,
+            mode: Mode::Feed,
+            position: resume,
+            at: resume,
+            open: !resume.is_commit_mark(),
+            reported: false,
+            inline,
+        }
+    }
+
+    /// Runs the consumer on what is there. An error is a death; the caller retires the part.
+    pub(crate) fn run(
+        &mut self,
+        mailbox: &Arc<Mailbox>,
+        hands: &mut Hands,
+    ) -> Result<Step, (Offset, ConsumerError)> {
+        hands.pulse.enter(mailbox);
+        let step = catch_unwind(AssertUnwindSafe(|| match self.mode {
+            Mode::Feed => self.feed(mailbox, hands),
+            Mode::Mail => self.mail(mailbox, hands),
+            Mode::Lost => Ok(self.discard(mailbox, hands)),
+        }));
+        hands.pulse.leave();
+        if std::mem::take(&mut self.reported) {
+            mailbox.mark_dirty();
+        }
+        match step {
+            Ok(Ok(step)) => Ok(step),
+            Ok(Err(cause)) => Err((self.at, cause)),
+            Err(panic) => Err((self.at, panic_text(panic.as_ref()).into())),
+        }
+    }
+
+    /// Drops the consumer, then its channel. A panic of its destructor ends here.
+    pub(crate) fn retire(self, tally: &mut Tally) {
+        let Part { consumer, receiver, .. } = self;
+        drop(catch_unwind(AssertUnwindSafe(move || drop(consumer))));
+        tally.mail_taken += receiver.len() as u64;
+    }
+
+    /// Goes on with the mail: what the shard says of a part that nobody runs and that has nothing
+    /// to catch up with.
+    pub(crate) fn join(&mut self) {
+        self.mode = Mode::Mail;
+    }
+
+    /// Hands the lane's feed over.
+    fn feed(&mut self, mailbox: &Arc<Mailbox>, hands: &mut Hands) -> Result<Step, ConsumerError> {
+        let Some(feed) = mailbox.lane().take() else { return Ok(Step::Idle) };
+        mailbox.set_waits(false);
+        if let Some(chunk) = &feed.chunk {
+            self.hand_chunk(mailbox, chunk, feed.through, hands)?;
+        }
+        self.position = self.position.max(feed.through);
+        self.flush_through(mailbox);
+        if feed.join {
+            self.mode = Mode::Mail;
+            mailbox.leave(Note::Joined);
+            return Ok(Step::More);
+        }
+        mailbox.set_waits(true);
+        Ok(Step::Back(self.member(mailbox, feed.boundary)))
+    }
+
+    fn hand_chunk(
+        &mut self,
+        mailbox: &Arc<Mailbox>,
+        chunk: &Chunk,
+        through: Offset,
+        hands: &mut Hands,
+    ) -> Result<(), ConsumerError> {
+        let slot = mailbox.name().slot;
+        let from = self.position;
+        let start = chunk.entries.partition_point(|entry| entry.fragment.last_offset() <= from);
+        for entry in &chunk.entries[start..] {
+            if entry.fragment.commit_lsn() > through.commit {
+                break;
+            }
+            // One behind, because only the last of them carries the commit.
+            let mut last = None;
+            for routed in entry.routed.iter() {
+                if let Some(form) = routed.form_for(slot) {
+                    let before = last.replace((routed.change, form));
+                    if before.is_some() {
+                        self.offer(mailbox, &entry.fragment, before, false, hands)?;
+                        hands.tally.replayed += 1;
+                    }
+                }
+            }
+            hands.tally.replayed += u64::from(last.is_some());
+            self.offer(mailbox, &entry.fragment, last, entry.fragment.commits(), hands)?;
+        }
+        Ok(())
+    }
+
+    /// Who has flushed all that it was handed is flushed through where it was fed (R5).
+    fn flush_through(&mut self, mailbox: &Mailbox) {
+        let through = self.position.complete_through();
+        if mailbox.flushed() >= mailbox.handed() && through > mailbox.handed() {
+            mailbox.set_handed(through);
+            mailbox.raise_flushed(through);
+            self.reported = true;
+        }
+    }
+
+    /// Takes mail until there is none.
+    fn mail(&mut self, mailbox: &Arc<Mailbox>, hands: &mut Hands) -> Result<Step, ConsumerError> {
+        mailbox.set_waits(false);
+        // Before draining: what was sent before the gap is then all drained when it is acted on.
+        let gap = mailbox.has_gap();
+        let link = mailbox.link();
+        for _ in 0..MAIL_BUDGET {
+            let mail = match self.receiver.try_recv() {
+                Ok(mail) => mail,
+                Err(TryRecvError::Empty) if gap => return Ok(self.back(mailbox)),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                    if self.inline {
+                        mailbox.leave(Note::Drained);
+                    }
+                    return Ok(Step::Idle);
+                }
+            };
+            hands.tally.mail_taken += 1;
+            let mut cache = std::mem::take(&mut hands.caches[link.shard]);
+            let taken = match cache.fragment(&link.recent, mail) {
+                Some(fragment) => {
+                    self.offer(mailbox, fragment, mail.what(), mail.commits(), hands).map(Some)
+                }
+                None => Ok(None),
+            };
+            hands.caches[link.shard] = cache;
+            if taken?.is_none() {
+                self.mode = Mode::Lost;
+                mailbox.set_waits(true);
+                mailbox.leave(Note::Lost);
+                return Ok(Step::More);
+            }
+        }
+        Ok(Step::More)
+    }
+
+    /// Lets mail go until the shard has stopped sending.
+    fn discard(&mut self, mailbox: &Arc<Mailbox>, hands: &mut Hands) -> Step {
+        let gap = mailbox.has_gap();
+        while self.receiver.try_recv().is_ok() {
+            hands.tally.mail_taken += 1;
+        }
+        if gap { self.back(mailbox) } else { Step::Idle }
+    }
+
+    /// Back to the feeder, at the last position.
+    fn back(&mut self, mailbox: &Arc<Mailbox>) -> Step {
+        self.mode = Mode::Feed;
+        mailbox.set_waits(true);
+        Step::Back(self.member(mailbox, None))
+    }
+
+    fn member(&self, mailbox: &Arc<Mailbox>, boundary: Option<Lsn>) -> Member {
+        Member { mailbox: Arc::clone(mailbox), position: self.position, boundary }
+    }
+
+    /// Hands over what is new to this incarnation (INV8): the change, and the commit with it or,
+    /// where the change is not new or there is none, alone.
+    #[inline]
+    pub(crate) fn offer(
+        &mut self,
+        mailbox: &Mailbox,
+        fragment: &Fragment,
+        what: Option<(u32, Form)>,
+        commits: bool,
+        hands: &mut Hands,
+    ) -> Result<(), ConsumerError> {
+        let change = what.and_then(|(index, _)| fragment.get(index as usize));
+        match change.map(|change| change.offset()) {
+            Some(offset) if offset > self.position => {
+                self.hand(mailbox, fragment, what, offset, commits, hands)
+            }
+            _ => {
+                let mark = Offset::commit_mark(fragment.commit_lsn());
+                if commits && self.open && mark > self.position {
+                    self.hand(mailbox, fragment, None, mark, true, hands)
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn hand(
+        &mut self,
+        mailbox: &Mailbox,
+        fragment: &Fragment,
+        what: Option<(u32, Form)>,
+        offset: Offset,
+        commits: bool,
+        hands: &mut Hands,
+    ) -> Result<(), ConsumerError> {
+        let commit = fragment.commit_lsn();
+        if commits {
+            mailbox.set_handed(commit);
+        }
+        hands.pulse.beat();
+        self.at = offset;
+        let handle = mailbox.name().handle;
+        let delivery = Delivery { handle, fragment, change: what, commits };
+        let mut context = Context::new(mailbox);
+        let result = self.consumer.handle(&delivery, &mut context);
+        let exits = context.exits();
+        if context.reported() > Lsn::ZERO {
+            mailbox.raise_flushed(context.reported());
+            self.reported = true;
+        }
+        result?;
+        hands.tally.handled += u64::from(what.is_some());
+        hands.tally.commits += u64::from(commits);
+        self.position = if commits { Offset::commit_mark(commit) } else { offset };
+        self.open = !commits;
+        if exits { Err("the consumer asked to exit".into()) } else { Ok(()) }
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    match text {
+        Some(text) => format!("panicked: {text}"),
+        None => "panicked".to_owned(),
+    }
+}

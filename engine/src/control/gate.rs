@@ -1,0 +1,86 @@
+//! Gate: how many fragments each shard's channel may still take, and how the one publisher (R2)
+//! waits when it may not publish. Lifecycle messages have credits of their own, so that neither
+//! kind can shut the other out.
+
+use crate::sync::{AtomicBool, AtomicUsize, Ordering, fence};
+use crossbeam::sync::{Parker, Unparker};
+use crossbeam::utils::CachePadded;
+use parking_lot::Mutex;
+use std::time::Duration;
+
+/// How long the publisher parks before it looks again by itself: the bounds that it waits for under
+/// R17 are not all signalled.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    /// Fragments in each shard's channel. Raised by the publisher, lowered by the shard.
+    queued: Box<[CachePadded<AtomicUsize>]>,
+    /// Fragments that a shard's channel may hold.
+    pub(crate) fragment_credits: usize,
+    /// The publisher is parked or about to be. Written by it, read by shards.
+    waiting: CachePadded<AtomicBool>,
+    unparker: Unparker,
+    /// For the publisher to take when it is made.
+    parker: Mutex<Option<Parker>>,
+}
+
+impl Gate {
+    pub(crate) fn new(shards: usize, fragment_credits: usize) -> Gate {
+        let parker = Parker::new();
+        Gate {
+            queued: (0..shards).map(|_| CachePadded::default()).collect(),
+            fragment_credits,
+            waiting: CachePadded::default(),
+            unparker: parker.unparker().clone(),
+            parker: Mutex::new(Some(parker)),
+        }
+    }
+
+    /// The publisher's place to wait at; there is one.
+    pub(crate) fn take_parker(&self) -> Option<Parker> {
+        self.parker.lock().take()
+    }
+
+    /// Whether every shard's channel takes one more fragment.
+    pub(crate) fn has_room(&self) -> bool {
+        // Relaxed: the channel itself hands the fragments over; only the publisher raises these.
+        self.queued.iter().all(|queued| queued.load(Ordering::Relaxed) < self.fragment_credits)
+    }
+
+    /// The publisher sends `shard` a fragment.
+    pub(crate) fn enter(&self, shard: usize) {
+        // Relaxed: see `has_room`.
+        self.queued[shard].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// `shard` has taken a fragment.
+    pub(crate) fn leave(&self, shard: usize) {
+        // Relaxed: the fence in `wake` orders it for a publisher that parks.
+        self.queued[shard].fetch_sub(1, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Wakes the publisher if it waits; to be called after something that it waits for has moved.
+    pub(crate) fn wake(&self) {
+        // Pairs with the fence in `wait`: this load sees that it waits, or its look sees the move.
+        fence(Ordering::SeqCst);
+        // Relaxed: the fence orders it.
+        if self.waiting.load(Ordering::Relaxed) {
+            self.unparker.unpark();
+        }
+    }
+
+    /// Parks the publisher until `ready`.
+    pub(crate) fn wait(&self, parker: &Parker, ready: impl Fn() -> bool) {
+        // Relaxed: the fence orders it.
+        self.waiting.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `wake`.
+        fence(Ordering::SeqCst);
+        while !ready() {
+            parker.park_timeout(LOOK);
+        }
+        self.waiting.store(false, Ordering::Relaxed);
+    }
+}

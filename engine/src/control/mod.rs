@@ -1,0 +1,51 @@
+//! Control: what all the threads of one engine share beside the data: its state, the registry of
+//! shapes, the flushed LSN and who waits for it, the publisher's credits, events and counters.
+//! Nothing here decides anything; cold paths may lock, hot paths only touch their own atomics.
+
+mod counters;
+mod events;
+mod flushed;
+mod gate;
+mod registry;
+mod state;
+
+pub use events::Event;
+pub use state::Failure;
+
+pub(crate) use counters::Counters;
+pub(crate) use events::Events;
+pub(crate) use flushed::Flushed;
+pub(crate) use gate::Gate;
+pub(crate) use registry::{Place, Registry};
+pub(crate) use state::{Phase, State};
+
+use crossbeam::utils::CachePadded;
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) state: State,
+    pub(crate) events: Events,
+    pub(crate) registry: Registry,
+    pub(crate) flushed: Flushed,
+    pub(crate) gate: Gate,
+    /// One a shard, written by it alone.
+    pub(crate) counters: Box<[CachePadded<Counters>]>,
+}
+
+impl Control {
+    /// Records that the engine has failed, and wakes everyone who waits (R16).
+    pub(crate) fn poison(&self, cause: &str) {
+        if self.state.poison(cause) {
+            let event = Event::Poisoned { cause: cause.to_owned() };
+            self.events.say(event, std::time::Instant::now());
+        }
+        self.wake_all();
+    }
+
+    /// Wakes everyone who waits, to look at the state.
+    pub(crate) fn wake_all(&self) {
+        self.flushed.wake_all();
+        self.gate.wake();
+    }
+}

@@ -1,0 +1,55 @@
+//! Registry: which shapes live, by handle, and which tables are known. Shards write it when a
+//! record is durable; callers of the engine read it. No delivery comes near it.
+
+use crate::words::{Handle, Offset, Relation, ShapeDefinition, Slot, TableName};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use std::sync::Arc;
+
+/// Where a shape lives.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) shard: u32,
+    pub(crate) slot: Slot,
+    /// Everything after it is the shape's.
+    pub(crate) first: Offset,
+    pub(crate) definition: Arc<ShapeDefinition>,
+}
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    shapes: RwLock<HashMap<Handle, Place, RandomState>>,
+    relations: RwLock<HashMap<TableName, Arc<Relation>, RandomState>>,
+}
+
+impl Registry {
+    pub(crate) fn enter(&self, shapes: impl IntoIterator<Item = (Handle, Place)>) {
+        self.shapes.write().extend(shapes);
+    }
+
+    pub(crate) fn leave(&self, handle: Handle) {
+        self.shapes.write().remove(&handle);
+    }
+
+    pub(crate) fn place(&self, handle: Handle) -> Option<Place> {
+        self.shapes.read().get(&handle).cloned()
+    }
+
+    /// All living shapes, by handle.
+    pub(crate) fn all(&self) -> Vec<(Handle, Place)> {
+        let mut all: Vec<_> =
+            self.shapes.read().iter().map(|(handle, place)| (*handle, place.clone())).collect();
+        all.sort_unstable_by_key(|(handle, _)| *handle);
+        all
+    }
+
+    pub(crate) fn learn(&self, relation: Arc<Relation>) {
+        self.relations.write().insert(relation.table.clone(), relation);
+    }
+
+    pub(crate) fn relation(&self, table: &TableName) -> Option<Arc<Relation>> {
+        self.relations.read().get(table).cloned()
+    }
+}

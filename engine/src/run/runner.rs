@@ -1,0 +1,236 @@
+//! Runner: runs parts, factories, feeders and drops, one after another. A machine: the thread that
+//! pumps it is the engine's.
+
+use super::pool::{Pool, StartJob, Urgent};
+use crate::consumer::{
+    ConsumerError, Hands, Mailbox, Note, Part, Pulse, ShardLink, Start, Step, Tally, panic_text,
+};
+use crate::log::LogError;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crossbeam::deque::Worker;
+use crossbeam::utils::CachePadded;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// How many parts run before their shards are told of the reports: a wake costs a fence.
+const RUNS_PER_WAKE: usize = 64;
+/// How many ordinary runs go between two urgent tasks, when there are always more of both.
+const RUNS_PER_URGENT: usize = 64;
+
+/// What a runner shows to others. Written by it alone.
+#[derive(Debug, Default)]
+pub(crate) struct RunnerShared {
+    pub(crate) pulse: Arc<Pulse>,
+    counts: CachePadded<[AtomicU64; 4]>,
+    /// Set by the watchdog when it put another runner in this one's place.
+    replaced: AtomicBool,
+}
+
+impl RunnerShared {
+    fn publish(&self, tally: &Tally) {
+        let values = [tally.handled, tally.replayed, tally.commits, tally.mail_taken];
+        for (count, value) in self.counts.iter().zip(values) {
+            // Release: pairs with the acquire in `tally`, so that who sees a count sees what the
+            // handlers did before it.
+            count.store(value, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        // Acquire: pairs with the release in `publish`.
+        let [handled, replayed, commits, mail_taken] =
+            std::array::from_fn(|index| self.counts[index].load(Ordering::Acquire));
+        Tally { handled, replayed, commits, mail_taken }
+    }
+
+    pub(crate) fn is_replaced(&self) -> bool {
+        // Relaxed: looked at again after the next task.
+        self.replaced.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn replace(&self) {
+        // Relaxed: see `is_replaced`.
+        self.replaced.store(true, Ordering::Relaxed);
+    }
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pool: Arc<Pool>,
+    shared: Arc<RunnerShared>,
+    local: Worker<Arc<Mailbox>>,
+    hands: Hands,
+    links: Arc<[Arc<ShardLink>]>,
+    /// Shards that have reports to look at, and runs since they were told.
+    to_wake: Vec<bool>,
+    runs: usize,
+    runs_since_urgent: usize,
+}
+
+impl Runner {
+    pub(crate) fn new(pool: Arc<Pool>, links: Arc<[Arc<ShardLink>]>) -> Runner {
+        let shared = Arc::new(RunnerShared::default());
+        let local = Worker::new_fifo();
+        pool.enrol(&local, &shared);
+        let hands = Hands::new(links.len(), Arc::clone(&shared.pulse));
+        let to_wake = vec![false; links.len()];
+        Runner { pool, shared, local, hands, links, to_wake, runs: 0, runs_since_urgent: 0 }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<RunnerShared> {
+        &self.shared
+    }
+
+    /// Does one task. False: there was none. An error means that the log cannot be read, which is
+    /// final for the engine.
+    pub(crate) fn run_one(&mut self) -> Result<bool, LogError> {
+        if self.runs_since_urgent >= RUNS_PER_URGENT || self.local.is_empty() {
+            self.runs_since_urgent = 0;
+            if let Some(task) = self.pool.steal_urgent() {
+                self.run_urgent(task)?;
+                return Ok(true);
+            }
+        }
+        self.runs_since_urgent += 1;
+        let next = self.local.pop().or_else(|| {
+            self.wake_shards();
+            self.pool.steal_run(&self.local)
+        });
+        let Some(mailbox) = next else { return Ok(false) };
+        self.run(&mailbox);
+        Ok(true)
+    }
+
+    /// Sleeps until there may be work.
+    pub(crate) fn rest(&mut self) {
+        self.wake_shards();
+        self.hands.caches.iter_mut().for_each(|cache| cache.clear());
+        self.pool.rest(|| self.pool.has_work());
+    }
+
+    fn run_urgent(&mut self, task: Urgent) -> Result<(), LogError> {
+        match task {
+            Urgent::Run(mailbox) => self.run(&mailbox),
+            Urgent::Start(job) => self.start(*job),
+            Urgent::Retire(mailbox, part) => self.retire(&mailbox, part, Note::Gone),
+            Urgent::Feed(shard) => self.feed(shard)?,
+        }
+        Ok(())
+    }
+
+    /// Runs a consumer on what is there for it.
+    fn run(&mut self, mailbox: &Arc<Mailbox>) {
+        if let Some(part) = mailbox.seat().take() {
+            self.run_part(mailbox, part);
+        }
+        self.shared.publish(&self.hands.tally);
+    }
+
+    fn run_part(&mut self, mailbox: &Arc<Mailbox>, mut part: Box<Part>) {
+        loop {
+            if mailbox.is_closed() {
+                return self.retire(mailbox, part, Note::Gone);
+            }
+            let step = match part.run(mailbox, &mut self.hands) {
+                Ok(step) => step,
+                Err((offset, cause)) => {
+                    return self.retire(mailbox, part, Note::Died(offset, cause));
+                }
+            };
+            self.tell_later(mailbox);
+            match step {
+                Step::More if self.local.is_empty() && !self.pool.has_work() => continue,
+                Step::More => {
+                    if mailbox.seat().yield_to_others(part) {
+                        self.local.push(Arc::clone(mailbox));
+                    }
+                    return;
+                }
+                Step::Back(member) => {
+                    let link = Arc::clone(mailbox.link());
+                    link.enlist(member);
+                    self.pool.wake_feeder(link.shard);
+                }
+                Step::Idle => {}
+            }
+            match mailbox.seat().park(part) {
+                Some(again) => part = again,
+                None => return,
+            }
+        }
+    }
+
+    /// Drops consumer and channel, and only then leaves the note (section 3: the channel is
+    /// disconnected before anybody hears of the death).
+    fn retire(&mut self, mailbox: &Arc<Mailbox>, part: Box<Part>, note: Note) {
+        part.retire(&mut self.hands.tally);
+        self.shared.publish(&self.hands.tally);
+        mailbox.leave(note);
+        mailbox.link().wake.notify();
+    }
+
+    fn start(&mut self, job: StartJob) {
+        let StartJob { mailbox, receiver, factory, first, last_reported, inline } = job;
+        self.hands.pulse.enter(&mailbox);
+        let start = Start::new(&mailbox, first, last_reported);
+        let result = catch_unwind(AssertUnwindSafe(|| factory.start(&start)));
+        self.hands.pulse.leave();
+        let result: Result<_, ConsumerError> =
+            result.unwrap_or_else(|panic| Err(panic_text(panic.as_ref()).into()));
+        match result {
+            Ok(started) => {
+                let resume = started.resume;
+                mailbox.set_handed(resume.complete_through());
+                mailbox.raise_flushed(resume.complete_through());
+                let part = Part::new(started.consumer, receiver, resume, inline);
+                // Parked before the note: the shard may want to take it at once.
+                let again = mailbox.seat().park(Box::new(part));
+                mailbox.leave(Note::Started(resume));
+                if let Some(part) = again {
+                    self.run_part(&mailbox, part);
+                }
+            }
+            Err(cause) => {
+                drop(receiver);
+                mailbox.leave(Note::NotStarted(cause));
+            }
+        }
+        mailbox.link().wake.notify();
+    }
+
+    fn feed(&mut self, shard: usize) -> Result<(), LogError> {
+        let Some(mut feeder) = self.pool.feeders[shard].take() else { return Ok(()) };
+        loop {
+            let more = feeder.step(&mut |mailbox| self.pool.wake(mailbox))?;
+            if more {
+                if self.pool.feeders[shard].yield_to_others(feeder) {
+                    self.pool.push(Urgent::Feed(shard));
+                }
+                return Ok(());
+            }
+            match self.pool.feeders[shard].park(feeder) {
+                Some(again) => feeder = again,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Remembers to tell the mailbox's shard that there are reports.
+    fn tell_later(&mut self, mailbox: &Arc<Mailbox>) {
+        self.to_wake[mailbox.link().shard] = true;
+        self.runs += 1;
+        if self.runs >= RUNS_PER_WAKE {
+            self.wake_shards();
+        }
+    }
+
+    fn wake_shards(&mut self) {
+        self.runs = 0;
+        for (link, told) in self.links.iter().zip(&mut self.to_wake) {
+            if std::mem::take(told) {
+                link.wake.notify();
+            }
+        }
+    }
+}
