@@ -3,7 +3,7 @@
 
 use super::encode::{FIRST_FORM, NEW, NULL_CELL, OLD, TEXT_CELL, UNCHANGED_CELL};
 use super::frame::{self, Frame, Kind, Parsed};
-use super::record::{read_fragment_head, read_relation};
+use super::record::{read_fragment_head, read_relation, split_relation};
 use super::span::FragmentHead;
 use super::wire::{Malformed, Reader};
 use crate::words::{
@@ -84,11 +84,11 @@ impl Decoder {
     fn record(&mut self, frame: Frame<'_>, at: u64, limit: &Limit) -> Result<Next, Malformed> {
         match frame.kind()? {
             Kind::Relation => {
-                let (number, relation) = read_relation(frame.payload)?;
+                let (number, bytes) = split_relation(frame.payload)?;
                 if number as usize != self.relations.len() {
                     return Err(Malformed("relation numbers do not rise by 1"));
                 }
-                self.relations.push(Arc::new(relation));
+                self.relations.push(Arc::new(read_relation(bytes)?));
             }
             Kind::Set => self.set(frame.payload)?,
             Kind::SetDelta => self.delta(frame.payload)?,

@@ -7,9 +7,10 @@ use super::record::{put_add, put_end, put_fragment_head};
 use super::span::{FragmentHead, Summary, Tracker};
 use super::wire::{put_bytes, put_number};
 use crate::words::{
-    Cell, Change, Fragment, Handle, Lsn, Offset, Operation, Routed, RowSpan, ShapeDefinition, Slot,
-    Targets,
+    Cell, Change, Fragment, Handle, Lsn, Offset, Operation, Relation, Routed, RowSpan,
+    ShapeDefinition, Slot, Targets,
 };
+use std::sync::Arc;
 
 pub(super) const OLD: u8 = 1 << 2;
 pub(super) const NEW: u8 = 1 << 3;
@@ -164,15 +165,22 @@ impl Encoder {
         self.tracker.passed(commit);
     }
 
-    /// Logs that a shape was added; everything after `first` is its own (R3).
+    /// Logs that a shape of the table `relation` was added; everything after `first` is its own
+    /// (R3). The table goes with it, so that recovery can understand the definition by itself.
     pub(crate) fn add_shape(
         &mut self,
         slot: Slot,
         handle: Handle,
         first: Offset,
+        relation: &Arc<Relation>,
         definition: &ShapeDefinition,
     ) -> Result<(), EncodeError> {
-        self.lifecycle(Kind::AddShape, |out| put_add(out, (slot, handle), first, definition))
+        self.open_batch();
+        let number = self.dictionary.relation(&mut self.bytes, self.seed, relation);
+        let number = number.map_err(too_large)?;
+        self.lifecycle(Kind::AddShape, |out| {
+            put_add(out, (slot, handle), first, number, definition);
+        })
     }
 
     /// Logs that a shape was removed; `at` is the last position that may be its own.

@@ -12,18 +12,36 @@ const OPENS: u8 = 4;
 /// A shape that came, went or was condemned, as the log says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lifecycle {
-    Add { slot: Slot, handle: Handle, first: Offset, definition: ShapeDefinition },
-    Remove { slot: Slot, handle: Handle, at: Offset },
-    Invalidate { slot: Slot, handle: Handle, at: Offset, cause: Box<str> },
+    /// `relation` is the number that the block knows the shape's table by.
+    Add {
+        slot: Slot,
+        handle: Handle,
+        first: Offset,
+        relation: u32,
+        definition: ShapeDefinition,
+    },
+    Remove {
+        slot: Slot,
+        handle: Handle,
+        at: Offset,
+    },
+    Invalidate {
+        slot: Slot,
+        handle: Handle,
+        at: Offset,
+        cause: Box<str>,
+    },
 }
 
 pub(super) fn put_add(
     out: &mut Vec<u8>,
     (slot, handle): (Slot, Handle),
     first: Offset,
+    relation: u32,
     definition: &ShapeDefinition,
 ) {
     put_end(out, slot, handle, first);
+    put_number(out, relation.into());
     put_table(out, &definition.table);
     out.push(u8::from(definition.where_clause.is_some()));
     out.extend_from_slice(definition.where_clause.as_deref().unwrap_or("").as_bytes());
@@ -39,6 +57,7 @@ pub(super) fn put_end(out: &mut Vec<u8>, slot: Slot, handle: Handle, at: Offset)
 pub(super) fn read_add(payload: &[u8]) -> Result<Lifecycle, Malformed> {
     let mut reader = Reader::new(payload);
     let (slot, handle, first) = read_end(&mut reader)?;
+    let relation = reader.number_u32()?;
     let table = read_table(&mut reader)?;
     let where_clause = match (reader.byte()?, reader.rest()) {
         (0, []) => None,
@@ -48,7 +67,8 @@ pub(super) fn read_add(payload: &[u8]) -> Result<Lifecycle, Malformed> {
         }
         _ => return Err(Malformed("a shape's definition has an unknown form")),
     };
-    Ok(Lifecycle::Add { slot, handle, first, definition: ShapeDefinition { table, where_clause } })
+    let definition = ShapeDefinition { table, where_clause };
+    Ok(Lifecycle::Add { slot, handle, first, relation, definition })
 }
 
 pub(super) fn read_remove(payload: &[u8]) -> Result<Lifecycle, Malformed> {
@@ -92,15 +112,21 @@ pub(super) fn put_relation(out: &mut Vec<u8>, number: u32, relation: &Relation) 
     }
 }
 
-pub(super) fn read_relation(payload: &[u8]) -> Result<(u32, Relation), Malformed> {
+/// The number of a relation, and the bytes of the relation itself.
+pub(super) fn split_relation(payload: &[u8]) -> Result<(u32, &[u8]), Malformed> {
     let mut reader = Reader::new(payload);
-    let number = reader.number_u32()?;
+    Ok((reader.number_u32()?, reader.rest()))
+}
+
+/// The relation in the bytes that follow its number.
+pub(super) fn read_relation(bytes: &[u8]) -> Result<Relation, Malformed> {
+    let mut reader = Reader::new(bytes);
     let oid = reader.number_u32()?;
     let table = read_table(&mut reader)?;
     let columns = (0..reader.count()?).map(|_| read_column(&mut reader)).collect::<Result<_, _>>();
     let columns = columns?;
     reader.end()?;
-    Ok((number, Relation { oid, table, columns }))
+    Ok(Relation { oid, table, columns })
 }
 
 fn read_column(reader: &mut Reader<'_>) -> Result<Column, Malformed> {
@@ -163,14 +189,14 @@ mod tests {
         #[test]
         fn lifecycle_records_round_trip(
             (slot, handle) in ids(), at in offset(), schema: String, name: String,
-            clause: Option<String>, cause: String,
+            relation: u32, clause: Option<String>, cause: String,
         ) {
             let table = TableName::new(&schema, &name);
             let where_clause = clause.map(Into::into);
             let definition = ShapeDefinition { table, where_clause };
             let mut out = Vec::new();
-            put_add(&mut out, (slot, handle), at, &definition);
-            let add = Lifecycle::Add { slot, handle, first: at, definition };
+            put_add(&mut out, (slot, handle), at, relation, &definition);
+            let add = Lifecycle::Add { slot, handle, first: at, relation, definition };
             prop_assert_eq!(read_add(&out), Ok(add));
             out.clear();
             put_end(&mut out, slot, handle, at);
@@ -190,7 +216,8 @@ mod tests {
             let relation = Relation::new(oid, TableName::new("s", &name), columns);
             let mut out = Vec::new();
             put_relation(&mut out, number, &relation);
-            prop_assert_eq!(read_relation(&out), Ok((number, relation)));
+            let (known, bytes) = split_relation(&out).unwrap();
+            prop_assert_eq!((known, read_relation(bytes)), (number, Ok(relation)));
             let head = FragmentHead {
                 xid,
                 commit: Lsn::new(lsns.0),

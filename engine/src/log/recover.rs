@@ -8,12 +8,17 @@ use super::encode::{Encoder, Resume};
 use super::frame::{BatchHead, Frame, Kind};
 use super::header::{HEADER_BYTES, HeaderError, Identity};
 use super::index::Index;
-use super::record::{Lifecycle, read_add, read_fragment_head, read_invalidate, read_remove};
+use super::record::{
+    Lifecycle, read_add, read_fragment_head, read_invalidate, read_relation, read_remove,
+    split_relation,
+};
 use super::scan::{Scanner, Step};
 use super::span::Tracker;
 use super::store::{Log, Syncer};
 use super::wire::{Malformed, Reader};
-use crate::words::{Handle, Lsn, Offset, ShapeDefinition, Slot};
+use crate::words::{Handle, Lsn, Offset, Relation, ShapeDefinition, Slot};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -48,6 +53,8 @@ pub(crate) struct RecoveredShape {
     pub(crate) handle: Handle,
     /// Everything after it is the shape's.
     pub(crate) first: Offset,
+    /// Its table as it was when the shape was added. Equal ones share one pointer.
+    pub(crate) relation: Arc<Relation>,
     pub(crate) definition: ShapeDefinition,
 }
 
@@ -137,6 +144,7 @@ struct Pass {
     batch: Option<(u64, bool)>,
     tracker: Tracker,
     index: Index,
+    relations: Relations,
     shapes: BTreeMap<Slot, RecoveredShape>,
     next_slot: u32,
     max_handle: Option<Handle>,
@@ -150,7 +158,8 @@ impl Pass {
         }
         match kind {
             Kind::Batch => self.batch(position, BatchHead::read(frame.payload)?),
-            Kind::Relation | Kind::Set | Kind::SetDelta => Ok(()),
+            Kind::Relation => self.relations.record(frame.payload),
+            Kind::Set | Kind::SetDelta => Ok(()),
             Kind::Fragment => {
                 let head = read_fragment_head(&mut Reader::new(frame.payload))?;
                 self.tracker.record(position, &head)
@@ -169,6 +178,9 @@ impl Pass {
             return Err(Malformed("the first batch opens no block"));
         }
         self.close_batch(position);
+        if head.new_block {
+            self.relations.in_block.clear();
+        }
         self.seq = head.seq;
         self.batch = Some((position, head.new_block));
         Ok(())
@@ -182,13 +194,16 @@ impl Pass {
 
     fn lifecycle(&mut self, record: Lifecycle) -> Result<(), Malformed> {
         match record {
-            Lifecycle::Add { slot, handle, first, definition } => {
+            Lifecycle::Add { slot, handle, first, relation, definition } => {
+                let relation = self.relations.in_block.get(relation as usize);
+                let relation = relation.ok_or(Malformed("a shape's relation is unknown"))?.clone();
                 if slot.as_u32() < self.next_slot {
                     return Err(Malformed("a slot is given out again"));
                 }
                 self.next_slot = slot.as_u32().saturating_add(1);
                 self.max_handle = self.max_handle.max(Some(handle));
-                self.shapes.insert(slot, RecoveredShape { slot, handle, first, definition });
+                let shape = RecoveredShape { slot, handle, first, relation, definition };
+                self.shapes.insert(slot, shape);
             }
             // Ending a shape twice is legal: removal can be retried (INV5).
             Lifecycle::Remove { slot, handle, .. } | Lifecycle::Invalidate { slot, handle, .. } => {
@@ -225,5 +240,33 @@ impl Pass {
             syncer: Syncer::new(device, Arc::clone(&log), next_seq),
             log,
         }
+    }
+}
+
+/// The relations that the log names.
+#[derive(Default)]
+struct Relations {
+    /// By the number that the block being read gives them.
+    in_block: Vec<Arc<Relation>>,
+    /// By their bytes: every block names the same few again, and each is read and held once.
+    known: HashMap<Box<[u8]>, Arc<Relation>, RandomState>,
+}
+
+impl Relations {
+    fn record(&mut self, payload: &[u8]) -> Result<(), Malformed> {
+        let (number, bytes) = split_relation(payload)?;
+        if number as usize != self.in_block.len() {
+            return Err(Malformed("relation numbers do not rise by 1"));
+        }
+        let relation = match self.known.get(bytes) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let relation = Arc::new(read_relation(bytes)?);
+                self.known.insert(bytes.into(), Arc::clone(&relation));
+                relation
+            }
+        };
+        self.in_block.push(relation);
+        Ok(())
     }
 }

@@ -23,6 +23,11 @@ impl Folder {
         recover(device, &self.directory.identity(0), block_bytes)
     }
 
+    /// What the checksums in the file start from.
+    pub(super) fn seed(&self) -> u32 {
+        self.directory.identity(0).seed()
+    }
+
     pub(super) fn bytes(&self) -> Vec<u8> {
         std::fs::read(&self.log_path).unwrap()
     }

@@ -4,5 +4,5 @@
 mod crash;
 mod file;
 mod reading;
-mod speed;
+mod shapes;
 mod world;

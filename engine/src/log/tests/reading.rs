@@ -5,8 +5,9 @@ use super::super::store::on_empty;
 use super::super::{LogError, in_memory};
 use super::file::{Folder, reopen};
 use super::world::{World, op};
-use crate::words::{Handle, Lsn, Offset, ShapeDefinition, Slot, TableName};
+use crate::words::{Handle, Lsn, Offset, Relation, ShapeDefinition, Slot, TableName};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -124,7 +125,8 @@ fn a_batch_out_of_order_is_refused() {
     let mut world = World::new(in_memory(300));
     let definition = ShapeDefinition::table(TableName::new("s", "t"));
     let (slot, handle) = (Slot::new(0), Handle::new(1));
-    world.encoder.add_shape(slot, handle, Offset::ZERO, &definition).unwrap();
+    let relation = Arc::new(Relation::new(1, definition.table.clone(), Vec::new()));
+    world.encoder.add_shape(slot, handle, Offset::ZERO, &relation, &definition).unwrap();
     let batch = world.take();
     world.syncer.commit(&batch).unwrap();
     assert!(matches!(world.syncer.commit(&batch), Err(LogError::OutOfOrder { .. })));

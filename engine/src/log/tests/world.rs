@@ -1,7 +1,7 @@
 //! World: a shard that logs random fragments to random targets, beside a list of everything that a
 //! reader must get, which shares no code with the log.
 
-use super::super::{Batch, Encoder, Log, Logged, Syncer};
+use super::super::{Batch, Encoder, Log, Logged, RecoveredShape, Syncer};
 use crate::words::{
     Column, Form, Handle, Lsn, Offset, Relation, Routed, ShapeDefinition, SharedSet, Slot,
     TableName, Targets, TransactionBuilder, Value,
@@ -86,7 +86,7 @@ pub(super) struct World {
     pub(super) durable_through: Lsn,
     pub(super) next_slot: u32,
     /// The living shapes, those of unsynced batches too.
-    pub(super) shapes: Vec<(Slot, Handle, Offset, ShapeDefinition)>,
+    pub(super) shapes: Vec<RecoveredShape>,
     spare: Vec<u8>,
 }
 
@@ -168,7 +168,7 @@ impl World {
             }
             Op::AddShape(clause) => self.add_shape(clause.as_deref()),
             Op::EndShape(index, cause) if *index < self.shapes.len() => {
-                let (slot, handle, ..) = self.shapes.remove(*index);
+                let RecoveredShape { slot, handle, .. } = self.shapes.remove(*index);
                 let at = Offset::new(Lsn::new(self.lsn), 3);
                 match cause {
                     Some(cause) => self.encoder.invalidate(slot, handle, at, cause).unwrap(),
@@ -186,8 +186,9 @@ impl World {
         let first = Offset::commit_mark(Lsn::new(self.lsn));
         let table = TableName::new("public", "t");
         let definition = ShapeDefinition { table, where_clause: clause.map(Into::into) };
-        self.encoder.add_shape(slot, handle, first, &definition).unwrap();
-        self.shapes.push((slot, handle, first, definition));
+        let relation = Arc::clone(&self.relations[self.next_slot as usize % 3]);
+        self.encoder.add_shape(slot, handle, first, &relation, &definition).unwrap();
+        self.shapes.push(RecoveredShape { slot, handle, first, relation, definition });
     }
 
     fn fragment(&mut self, specs: &[Spec], commit: bool) {
