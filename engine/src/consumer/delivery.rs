@@ -1,7 +1,7 @@
 //! Delivery: one change as one shape sees it, and the context in which a handler answers.
 
 use super::mailbox::Mailbox;
-use crate::words::{Form, Fragment, Handle, Lsn, Offset, Operation, Relation, RowRef};
+use crate::words::{Form, Formed, Fragment, Handle, Lsn, Offset, Operation, Relation, RowRef};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,37 +23,29 @@ impl<'a> Delivery<'a> {
 
     /// The position: of the change, or of the commit mark where there is no change.
     pub fn offset(&self) -> Offset {
-        let change = self.change.and_then(|(index, _)| self.fragment.get(index as usize));
-        change.map_or(Offset::commit_mark(self.fragment.commit_lsn()), |change| change.offset())
+        let mark = || Offset::commit_mark(self.fragment.commit_lsn());
+        self.formed().map_or_else(mark, |formed| formed.change().offset())
     }
 
     /// What the shape sees: an update that enters it is an insert, one that leaves it a delete.
     /// `None` for a commit mark that carries no change.
     pub fn operation(&self) -> Option<Operation> {
-        let (index, form) = self.change?;
-        Some(match form {
-            Form::AsIs => self.fragment.get(index as usize)?.operation(),
-            Form::Insert => Operation::Insert,
-            Form::Delete => Operation::Delete,
-        })
+        self.formed().map(|formed| formed.operation())
     }
 
     /// The row before, where the shape knew it.
     pub fn old_row(&self) -> Option<RowRef<'a>> {
-        let (index, form) = self.change?;
-        if form == Form::Insert { None } else { self.fragment.get(index as usize)?.old_row() }
+        self.formed()?.old_row()
     }
 
     /// The row after, where the shape keeps it.
     pub fn new_row(&self) -> Option<RowRef<'a>> {
-        let (index, form) = self.change?;
-        if form == Form::Delete { None } else { self.fragment.get(index as usize)?.new_row() }
+        self.formed()?.new_row()
     }
 
     /// The change's relation.
     pub fn relation(&self) -> Option<&'a Arc<Relation>> {
-        let (index, _) = self.change?;
-        Some(self.fragment.get(index as usize)?.relation())
+        self.formed().map(|formed| formed.change().relation())
     }
 
     /// The transaction's commit LSN.
@@ -65,6 +57,10 @@ impl<'a> Delivery<'a> {
     /// reported as flushed is a commit.
     pub fn commit(&self) -> Option<Lsn> {
         self.commits.then(|| self.fragment.commit_lsn())
+    }
+
+    fn formed(&self) -> Option<Formed<'a>> {
+        Formed::new(self.fragment, self.change?)
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// So many blocks are kept decoded. A block is 1 MiB as it is written, and some times that decoded.
-const BLOCKS_MAX: usize = 8;
+pub(super) const BLOCKS_MAX: usize = 8;
 /// A reader that follows the end gets what is new as a chunk of its own, but chunks with fewer
 /// entries than this grow instead: else a block would fall into as many as it had reads.
 const CHUNK_ENTRIES_MIN: usize = 256;
@@ -87,11 +87,12 @@ impl Block {
         let bytes = log.bytes_at(position, view.len.saturating_sub(self.taken))?;
         let mut entries = Vec::new();
         let taken = self.decoder.decode(&bytes, position, log.seed(), &view.limit, &mut entries);
-        self.taken += taken.map_err(|damage| log.damaged(damage))? as u64;
+        let taken = taken.map_err(|damage| log.damaged(damage))? as u64;
+        self.taken += taken;
         let from = self.chunks.last().map_or(view.from, |chunk| chunk.through);
         let small = |chunk: &mut Arc<Chunk>| chunk.entries.len() < CHUNK_ENTRIES_MIN;
         let grows = if entries.is_empty() { None } else { self.chunks.pop_if(small) };
-        self.chunks.extend(Chunk::new(from, grows.as_deref(), entries).map(Arc::new));
+        self.chunks.extend(Chunk::new(from, grows.as_deref(), entries, taken).map(Arc::new));
         Ok(())
     }
 }

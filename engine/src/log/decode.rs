@@ -292,6 +292,8 @@ pub(crate) struct Chunk {
     pub(crate) through: Offset,
     /// The slots that something in here is delivered to.
     pub(crate) touched: RoaringBitmap,
+    /// The bytes of the log that it was decoded from.
+    pub(crate) bytes: u64,
 }
 
 impl Chunk {
@@ -300,6 +302,7 @@ impl Chunk {
         from: Offset,
         earlier: Option<&Chunk>,
         entries: Vec<Logged>,
+        bytes: u64,
     ) -> Option<Chunk> {
         let through = entries.last()?.fragment.last_offset();
         let mut touched = earlier.map(|chunk| chunk.touched.clone()).unwrap_or_default();
@@ -316,11 +319,14 @@ impl Chunk {
                 }
             }
         }
-        let (from, entries) = match earlier {
-            Some(chunk) => (chunk.from, [chunk.entries.as_slice(), &entries].concat()),
-            None => (from, entries),
+        let (from, entries, bytes) = match earlier {
+            Some(chunk) => {
+                let entries = [chunk.entries.as_slice(), &entries].concat();
+                (chunk.from, entries, chunk.bytes + bytes)
+            }
+            None => (from, entries, bytes),
         };
-        Some(Chunk { entries, from, through, touched })
+        Some(Chunk { entries, from, through, touched, bytes })
     }
 
     /// The entries that hold something after `after`. The first of them may also hold changes at or

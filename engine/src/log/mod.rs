@@ -20,6 +20,7 @@ mod floor;
 mod frame;
 mod header;
 mod index;
+mod read;
 mod record;
 mod recover;
 mod scan;
@@ -28,11 +29,13 @@ mod store;
 mod wire;
 
 pub use directory::OpenError;
+pub use read::{LoggedChange, Page, ReadLimits};
 
 pub(crate) use decode::{Chunk, Logged};
 pub(crate) use directory::Directory;
 pub(crate) use encode::{Batch, EncodeError, Encoder};
 pub(crate) use floor::{Floor, FloorError};
+pub(crate) use read::read_shape;
 pub(crate) use recover::{RecoverError, Recovered, RecoveredShape, recover};
 pub(crate) use store::{Log, LogError, Syncer, in_memory};
 

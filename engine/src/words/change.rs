@@ -53,6 +53,11 @@ pub(crate) struct Cell {
 impl Cell {
     pub(crate) const NULL: Cell = Cell { start: 0, len: u32::MAX };
     pub(crate) const UNCHANGED: Cell = Cell { start: 0, len: u32::MAX - 1 };
+
+    /// The length of its value.
+    fn bytes(self) -> usize {
+        if self == Cell::NULL || self == Cell::UNCHANGED { 0 } else { self.len as usize }
+    }
 }
 
 /// Which of its fragment's cells make a row.
@@ -139,6 +144,13 @@ impl<'a> RowRef<'a> {
     /// Whether the row has no values at all (a table without columns).
     pub fn is_empty(&self) -> bool {
         self.span.len == 0
+    }
+
+    /// The bytes of all its values.
+    pub(crate) fn bytes(&self) -> usize {
+        let first = self.span.first as usize;
+        let cells = self.fragment.cells().get(first..first + self.len()).unwrap_or_default();
+        cells.iter().map(|&cell| cell.bytes()).sum()
     }
 
     /// The value of column `index`, or `None` beyond the last column.

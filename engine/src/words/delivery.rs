@@ -1,6 +1,9 @@
 //! Delivery sets: which slots of a shard a change was routed to. The router makes them, the log
-//! writes them once, the consumers' side walks them.
+//! writes them once, the consumers' side walks them. And what a change looks like to whom it
+//! reaches.
 
+use super::change::{ChangeRef, Operation, RowRef};
+use super::fragment::Fragment;
 use super::shape::Slot;
 use roaring::RoaringBitmap;
 use smallvec::SmallVec;
@@ -15,6 +18,44 @@ pub(crate) enum Form {
     Insert = 1,
     /// An update that leaves the shape: as the delete of its old row.
     Delete = 2,
+}
+
+/// A change as one shape sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Formed<'a> {
+    change: ChangeRef<'a>,
+    form: Form,
+}
+
+impl<'a> Formed<'a> {
+    /// The change at `index` of `fragment`, or `None` beyond the last.
+    pub(crate) fn new(fragment: &'a Fragment, (index, form): (u32, Form)) -> Option<Formed<'a>> {
+        Some(Formed { change: fragment.get(index as usize)?, form })
+    }
+
+    /// The change as it happened.
+    pub(crate) fn change(&self) -> ChangeRef<'a> {
+        self.change
+    }
+
+    /// What the shape sees: an update that enters it is an insert, one that leaves it a delete.
+    pub(crate) fn operation(&self) -> Operation {
+        match self.form {
+            Form::AsIs => self.change.operation(),
+            Form::Insert => Operation::Insert,
+            Form::Delete => Operation::Delete,
+        }
+    }
+
+    /// The row before, where the shape knew it.
+    pub(crate) fn old_row(&self) -> Option<RowRef<'a>> {
+        if self.form == Form::Insert { None } else { self.change.old_row() }
+    }
+
+    /// The row after, where the shape keeps it.
+    pub(crate) fn new_row(&self) -> Option<RowRef<'a>> {
+        if self.form == Form::Delete { None } else { self.change.new_row() }
+    }
 }
 
 /// One state of a set of slots that many changes share.

@@ -17,5 +17,5 @@ pub use relation::{Column, Relation, TableName};
 pub use shape::{Handle, ParseHandleError, ShapeDefinition, Slot};
 
 pub(crate) use change::{Cell, Change, RowSpan};
-pub(crate) use delivery::{Form, Routed, SharedSet, Targets};
+pub(crate) use delivery::{Form, Formed, Routed, SharedSet, Targets};
 pub(crate) use fragment::FragmentParts;

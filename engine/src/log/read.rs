@@ -1,0 +1,179 @@
+//! Read: one shape's log, page by page. A slot and a position flow in, the changes that were
+//! delivered to that slot flow out. Which shape has which slot, and what to tell a reader whose
+//! position was dropped, is left to the engine.
+
+use super::BLOCK_BYTES_MAX;
+use super::cache::BLOCKS_MAX;
+use super::decode::{Chunk, Logged};
+use super::store::{Log, LogError};
+use crate::words::{Form, Formed, Fragment, Lsn, Offset, Operation, Relation, RowRef, Slot};
+use std::fmt;
+use std::sync::Arc;
+
+/// A call that has looked at so much of the log returns, found or not: a quiet shape's reader gets
+/// its thread back, and memory that a page keeps alive is bounded even where it holds one small
+/// change of each large transaction. Half of the blocks that are kept decoded, so that readers who
+/// go through a log in step decode each block once for all of them.
+const SCAN_BYTES_MAX: u64 = (BLOCKS_MAX / 2 * BLOCK_BYTES_MAX) as u64;
+
+/// How large a page of a shape's log may grow. At least one change is always given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// At most this many changes.
+    pub changes_max: usize,
+    /// At most this many bytes of values.
+    pub bytes_max: usize,
+}
+
+impl Default for ReadLimits {
+    fn default() -> ReadLimits {
+        ReadLimits { changes_max: 10_000, bytes_max: 1 << 20 }
+    }
+}
+
+/// A piece of a shape's log. It may end inside a large transaction.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// What was delivered to the shape, in stream order.
+    pub changes: Vec<LoggedChange>,
+    /// Where to go on. Everything of the shape at or below it is in this page or before it.
+    pub through: Offset,
+    /// Whether the shape's log held nothing more when it was read. A page that is not up to date
+    /// may be empty all the same: the rest of the log is then still to be looked at.
+    pub up_to_date: bool,
+}
+
+/// One change of a shape's log, as the shape sees it.
+#[derive(Clone)]
+pub struct LoggedChange {
+    fragment: Arc<Fragment>,
+    /// An index of `fragment`, and the form.
+    what: (u32, Form),
+}
+
+impl LoggedChange {
+    /// The change's position.
+    pub fn offset(&self) -> Offset {
+        self.formed().change().offset()
+    }
+
+    /// What the shape sees: an update that enters it is an insert, one that leaves it a delete.
+    pub fn operation(&self) -> Operation {
+        self.formed().operation()
+    }
+
+    /// The row before, where the shape knew it.
+    pub fn old_row(&self) -> Option<RowRef<'_>> {
+        self.formed().old_row()
+    }
+
+    /// The row after, where the shape keeps it.
+    pub fn new_row(&self) -> Option<RowRef<'_>> {
+        self.formed().new_row()
+    }
+
+    /// The change's table, as it was then.
+    pub fn relation(&self) -> &Arc<Relation> {
+        self.formed().change().relation()
+    }
+
+    /// The id of the change's transaction.
+    pub fn xid(&self) -> u32 {
+        self.fragment.xid()
+    }
+
+    /// The commit LSN of the change's transaction.
+    pub fn commit_lsn(&self) -> Lsn {
+        self.fragment.commit_lsn()
+    }
+
+    /// The bytes of its values.
+    fn bytes(&self) -> usize {
+        let formed = self.formed();
+        [formed.old_row(), formed.new_row()].iter().flatten().map(RowRef::bytes).sum()
+    }
+
+    fn formed(&self) -> Formed<'_> {
+        Formed::new(&self.fragment, self.what).expect("the decoder numbers what it decoded")
+    }
+}
+
+impl fmt::Debug for LoggedChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoggedChange")
+            .field("offset", &self.offset())
+            .field("operation", &self.operation())
+            .field("relation", &self.relation().table)
+            .field("old", &self.old_row())
+            .field("new", &self.new_row())
+            .finish()
+    }
+}
+
+/// Reads what `slot` was delivered after `after`. Who goes on at each page's `through` gets each
+/// change once, in order, and only of transactions whose commit is durable.
+pub(crate) fn read_shape(
+    log: &Log,
+    slot: Slot,
+    after: Offset,
+    limits: ReadLimits,
+) -> Result<Page, LogError> {
+    let mut page = Page { changes: Vec::new(), through: after, up_to_date: false };
+    let mut room = Room { left: limits };
+    let mut scanned = 0;
+    while scanned < SCAN_BYTES_MAX {
+        // Before looking for more: what is durable by now is then found.
+        let durable = Offset::commit_mark(log.durable_commit());
+        let Some(chunk) = log.read(page.through)? else {
+            page.through = page.through.max(durable);
+            page.up_to_date = true;
+            break;
+        };
+        scanned += chunk.bytes;
+        if chunk.touched.contains(slot.as_u32()) && !page.extend(&chunk, slot, &mut room) {
+            break;
+        }
+        page.through = chunk.through;
+    }
+    Ok(page)
+}
+
+impl Page {
+    /// Takes what the chunk holds for `slot`. False: there is more than fits.
+    fn extend(&mut self, chunk: &Chunk, slot: Slot, room: &mut Room) -> bool {
+        let after = self.through;
+        for Logged { fragment, routed } in chunk.after(after) {
+            for routed in routed.iter() {
+                let Some(form) = routed.form_for(slot) else { continue };
+                let what = (routed.change, form);
+                let change = LoggedChange { fragment: Arc::clone(fragment), what };
+                let offset = change.offset();
+                if offset <= after {
+                    continue;
+                }
+                if !room.take(change.bytes()) && !self.changes.is_empty() {
+                    return false;
+                }
+                self.changes.push(change);
+                self.through = offset;
+            }
+        }
+        true
+    }
+}
+
+/// What a page may still grow by.
+struct Room {
+    left: ReadLimits,
+}
+
+impl Room {
+    /// Takes the room of one change of `bytes` bytes. False: it is not there.
+    fn take(&mut self, bytes: usize) -> bool {
+        let ReadLimits { changes_max, bytes_max } = &mut self.left;
+        let fits = *changes_max > 0 && *bytes_max >= bytes;
+        *changes_max = changes_max.saturating_sub(1);
+        *bytes_max = bytes_max.saturating_sub(bytes);
+        fits
+    }
+}
