@@ -10,7 +10,10 @@ use crate::words::{
     Cell, Change, Form, Fragment, FragmentParts, Lsn, Offset, Operation, Relation, Routed, RowSpan,
     SharedSet, Slot, Targets,
 };
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use roaring::RoaringBitmap;
+use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -154,7 +157,7 @@ struct FragmentDecoder<'a> {
     reader: Reader<'a>,
     parts: FragmentParts,
     /// The block's numbers of `parts.relations`.
-    relation_numbers: Vec<u32>,
+    relation_numbers: SmallVec<[u32; 4]>,
     routed: Vec<Routed>,
     op: u64,
 }
@@ -175,10 +178,13 @@ impl<'a> FragmentDecoder<'a> {
             begin: head.begin,
             end_lsn: head.end_lsn,
             changes: Vec::with_capacity(changes),
+            // Most of a record is its values.
+            data: Vec::with_capacity(reader.left()),
             ..FragmentParts::default()
         };
         let routed = Vec::with_capacity(changes);
-        Ok(FragmentDecoder { block, reader, parts, relation_numbers: Vec::new(), routed, op: 0 })
+        let relation_numbers = SmallVec::new();
+        Ok(FragmentDecoder { block, reader, parts, relation_numbers, routed, op: 0 })
     }
 
     fn change(&mut self, index: u32) -> Result<(), Malformed> {
@@ -220,6 +226,7 @@ impl<'a> FragmentDecoder<'a> {
     fn row(&mut self) -> Result<RowSpan, Malformed> {
         let len = self.reader.count()?;
         let first = self.parts.cells.len();
+        self.parts.cells.reserve(len);
         for _ in 0..len {
             let cell = match self.reader.number()? {
                 NULL_CELL => Cell::NULL,
@@ -306,15 +313,14 @@ impl Chunk {
     ) -> Option<Chunk> {
         let through = entries.last()?.fragment.last_offset();
         let mut touched = earlier.map(|chunk| chunk.touched.clone()).unwrap_or_default();
-        let mut last_set: *const RoaringBitmap = std::ptr::null();
+        // Many changes share few sets, and a set may be large: each is taken once.
+        let mut taken = HashSet::with_hasher(RandomState::default());
         for routed in entries.iter().flat_map(|entry| entry.routed.iter()) {
             for (_, targets) in routed.forms() {
                 touched.extend(targets.slots.iter().map(|slot| slot.as_u32()));
                 for set in &targets.sets {
-                    // Runs of changes of one set are common, and the set may be large.
-                    if !std::ptr::eq(last_set, Arc::as_ptr(&set.slots)) {
+                    if taken.insert(Arc::as_ptr(&set.slots)) {
                         touched |= &*set.slots;
-                        last_set = Arc::as_ptr(&set.slots);
                     }
                 }
             }
