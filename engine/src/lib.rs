@@ -2,6 +2,7 @@
 
 mod consumer;
 mod control;
+mod engine;
 mod feed;
 mod flush;
 mod log;
@@ -9,9 +10,22 @@ mod predicate;
 mod report;
 mod route;
 mod run;
+mod shard;
 mod sync;
 mod words;
 
+pub use consumer::{
+    Ack, Consumer, ConsumerError, ConsumerSpec, Context, Delivery, Factory, ReportError, Reporter,
+    Start, Started,
+};
+pub use control::{Event, Failure};
+pub use engine::{
+    AddError, Builder, Engine, FloorRaiseError, Health, Metrics, PublishError, Publisher,
+    ReadError, RemoveError, ShardMetrics, ShardReport, ShutdownReport, StartError, TryPublishError,
+    WaitError,
+};
+pub use log::{LoggedChange, OpenError, Page, ReadLimits};
+pub use predicate::{Position, WhereError};
 pub use words::{
     ChangeRef, Column, Fragment, FragmentError, FragmentLimits, Handle, Lsn, Offset, Operation,
     ParseHandleError, ParseLsnError, ParseOffsetError, Relation, RowRef, ShapeDefinition, Slot,

@@ -82,6 +82,8 @@ pub(crate) struct Mailbox {
     gap: AtomicBool,
     /// The shape is done with this incarnation: drop the part. Set by the shard.
     closed: AtomicBool,
+    /// Its factory has answered. Set by the runner, read by the watch.
+    started: AtomicBool,
     /// The part waits for the feeder or the shard, not for its own consumer. Written by the runner.
     waits: AtomicBool,
     verdict: AtomicU8,
@@ -103,6 +105,7 @@ impl Mailbox {
             handed: AtomicU64::new(0),
             gap: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            started: AtomicBool::new(false),
             waits: AtomicBool::new(true),
             verdict: AtomicU8::new(Verdict::None as u8),
             lease_ms: AtomicU64::new(0),
@@ -215,6 +218,16 @@ impl Mailbox {
     pub(crate) fn waits_for_us(&self) -> bool {
         // Relaxed: the sweep looks again.
         self.seat.is_notified() || self.waits.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_started(&self) -> bool {
+        // Relaxed: the watch looks again.
+        self.started.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_started(&self) {
+        // Relaxed: see `is_started`.
+        self.started.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn set_waits(&self, waits: bool) {

@@ -175,6 +175,41 @@ impl Part {
         }
     }
 
+    /// Takes all the mail that is there, on the shard's own thread.
+    pub(crate) fn drain(
+        &mut self,
+        mailbox: &Arc<Mailbox>,
+        hands: &mut Hands,
+    ) -> Result<(), (Offset, ConsumerError)> {
+        while let Step::More = self.run(mailbox, hands)? {}
+        Ok(())
+    }
+
+    /// Whether its deliveries come by mail, or straight from the shard.
+    pub(crate) fn takes_mail(&self) -> bool {
+        self.mode == Mode::Mail
+    }
+
+    /// Handles one delivery on the shard's own thread, which looks for a report by itself. An
+    /// error is a death.
+    #[inline]
+    pub(crate) fn offer_guarded(
+        &mut self,
+        mailbox: &Mailbox,
+        fragment: &Fragment,
+        what: Option<(u32, Form)>,
+        commits: bool,
+        hands: &mut Hands,
+    ) -> Result<(), (Offset, ConsumerError)> {
+        hands.pulse.enter(mailbox);
+        let offer = || self.offer(mailbox, fragment, what, commits, hands);
+        match catch_unwind(AssertUnwindSafe(offer)) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(cause)) => Err((self.at, cause)),
+            Err(panic) => Err((self.at, panic_text(panic.as_ref()).into())),
+        }
+    }
+
     /// Drops the consumer, then its channel. A panic of its destructor ends here.
     pub(crate) fn retire(self, tally: &mut Tally) {
         let Part { consumer, receiver, .. } = self;

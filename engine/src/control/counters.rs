@@ -26,8 +26,10 @@ counters! {
     sent,
     /// Deliveries handled inline, on the shard's thread.
     handled_inline,
-    /// Commits handed over inline.
-    commits_inline,
+    /// Of the deliveries handled on the shard's thread, those from the log.
+    replayed_inline,
+    /// Messages that the shard's thread took out of mailboxes.
+    mail_taken,
     /// Consumers that ended, failed factories too.
     deaths,
     /// Consumers started again.
@@ -44,6 +46,8 @@ counters! {
     shapes,
     /// Shapes whose consumer is not running (a gauge).
     lagging,
+    /// Commits that are processed and not flushed (a gauge).
+    unflushed_commits,
     /// Bytes handed to the log.
     log_bytes,
     /// Batches synced.

@@ -8,6 +8,7 @@ mod flushed;
 mod gate;
 mod registry;
 mod state;
+mod vitals;
 
 pub use events::Event;
 pub use state::Failure;
@@ -18,8 +19,11 @@ pub(crate) use flushed::Flushed;
 pub(crate) use gate::Gate;
 pub(crate) use registry::{Place, Registry};
 pub(crate) use state::{Phase, State};
+pub(crate) use vitals::Vitals;
 
+use crate::words::Lsn;
 use crossbeam::utils::CachePadded;
+use std::time::Instant;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -31,16 +35,37 @@ pub(crate) struct Control {
     pub(crate) gate: Gate,
     /// One a shard, written by it alone.
     pub(crate) counters: Box<[CachePadded<Counters>]>,
+    pub(crate) vitals: Vitals,
 }
 
 impl Control {
+    /// For shards whose frontiers stand at `frontiers`.
+    pub(crate) fn new(frontiers: Vec<Lsn>, fragment_credits: usize) -> Control {
+        let shards = frontiers.len();
+        let now = Instant::now();
+        Control {
+            state: State::new(),
+            events: Events::new(now),
+            registry: Registry::default(),
+            flushed: Flushed::new(frontiers),
+            gate: Gate::new(shards, fragment_credits),
+            counters: (0..shards).map(|_| CachePadded::default()).collect(),
+            vitals: Vitals::new(shards, now),
+        }
+    }
+
     /// Records that the engine has failed, and wakes everyone who waits (R16).
     pub(crate) fn poison(&self, cause: &str) {
         if self.state.poison(cause) {
             let event = Event::Poisoned { cause: cause.to_owned() };
-            self.events.say(event, std::time::Instant::now());
+            self.events.say(event, Instant::now());
         }
         self.wake_all();
+    }
+
+    /// Whether a shard has processed a commit that is not flushed. A hint.
+    pub(crate) fn owes(&self) -> bool {
+        self.counters.iter().any(|counters| counters.unflushed_commits.get() > 0)
     }
 
     /// Wakes everyone who waits, to look at the state.

@@ -118,6 +118,11 @@ impl Tracker {
         self.bytes_processed - self.bytes_flushed
     }
 
+    /// The number of processed commits above the frontier.
+    pub(crate) fn unflushed_commits(&self) -> u64 {
+        self.commits.len() as u64
+    }
+
     /// Bytes of the processed commits at or above `from` and above the frontier: what a shape pins
     /// that owes from there.
     pub(crate) fn pinned_bytes(&self, from: Lsn) -> u64 {

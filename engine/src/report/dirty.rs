@@ -76,11 +76,13 @@ pub(crate) struct Dirty {
     /// The numbers of pages that have a mark. Pushed by reporters, popped by the shard.
     ready: Arc<ReadyPages>,
     current: Option<Current>,
+    /// Where the sweep over the pages goes on.
+    swept: usize,
 }
 
 impl Dirty {
     pub(crate) fn new() -> Dirty {
-        Dirty { pages: Vec::new(), ready: Arc::default(), current: None }
+        Dirty { pages: Vec::new(), ready: Arc::default(), current: None, swept: 0 }
     }
 
     /// The page that holds `slot`'s mark, for its mailbox.
@@ -96,12 +98,18 @@ impl Dirty {
         page.clone()
     }
 
-    /// Lets go of the page that holds `slot`, when every shape of the page is gone and no slot of it
-    /// is still to be given out. A mailbox that outlives this may mark its page; nobody looks.
-    pub(crate) fn forget_page(&mut self, slot: Slot) {
-        if let Some(page) = self.pages.get_mut(slot.index() / PAGE_SLOTS) {
-            *page = None;
+    /// Looks at one page, another one at each call, and lets go of it if no mailbox holds it any
+    /// more and no slot of it is still to be given out, from `next` on.
+    pub(crate) fn sweep(&mut self, next: Slot) {
+        self.swept = if self.swept < self.pages.len() { self.swept } else { 0 };
+        let given_out = (self.swept + 1) * PAGE_SLOTS <= next.index();
+        if let Some(page) = self.pages.get_mut(self.swept) {
+            // One: this very reference. Nobody else can make another one of it.
+            if given_out && page.as_ref().is_some_and(|page| Arc::strong_count(page) == 1) {
+                *page = None;
+            }
         }
+        self.swept += 1;
     }
 
     /// Takes up to `max` marks, and calls `each` with their slots. Whether more may be waiting.
@@ -261,14 +269,22 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_page_is_dropped_and_a_late_mark_in_it_is_ignored() {
+    fn a_page_goes_when_no_mailbox_holds_it_and_all_its_slots_are_given_out() {
         let mut dirty = Dirty::new();
-        let late = dirty.page_for(Slot::new(7));
-        dirty.forget_page(Slot::new(9));
-        assert_eq!(Arc::strong_count(&late), 1);
-        assert!(late.mark(Slot::new(7)));
-        assert_eq!(drained(&mut dirty, 9), (BTreeSet::new(), false));
-        dirty.forget_page(Slot::new(1 << 30));
+        let held = dirty.page_for(Slot::new(7));
+        drop(dirty.page_for(Slot::new(4096)));
+        let pages = |dirty: &Dirty| dirty.pages.iter().map(Option::is_some).collect::<Vec<_>>();
+        let mut rounds =
+            |dirty: &mut Dirty, next| (0..3).for_each(|_| dirty.sweep(Slot::new(next)));
+        rounds(&mut dirty, 8191);
+        assert_eq!(pages(&dirty), [true, true]);
+        rounds(&mut dirty, 8192);
+        assert_eq!(pages(&dirty), [true, false]);
+        assert!(held.mark(Slot::new(7)));
+        drop(held);
+        rounds(&mut dirty, 8192);
+        assert_eq!(pages(&dirty), [false, false]);
+        assert_eq!(drained(&mut dirty, 9), (BTreeSet::new(), false), "a late mark is ignored");
     }
 
     proptest! {

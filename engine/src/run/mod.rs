@@ -3,6 +3,8 @@
 
 mod pool;
 mod runner;
+mod watch;
 
 pub(crate) use pool::{Pool, StartJob};
 pub(crate) use runner::{Runner, RunnerShared};
+pub(crate) use watch::{Watch, WatchLimits};

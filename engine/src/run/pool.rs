@@ -33,7 +33,6 @@ pub(super) enum Urgent {
     Start(Box<StartJob>),
     Run(Arc<Mailbox>),
     Feed(usize),
-    Retire(Arc<Mailbox>, Box<Part>),
 }
 
 /// The queues. Bounded by what is queued in them: a consumer, a feeder and a start job lie in at
@@ -114,9 +113,13 @@ impl Pool {
         self.push(Urgent::Start(Box::new(job)));
     }
 
-    /// Drops a part that nobody runs, on a runner.
-    pub(crate) fn retire(&self, mailbox: Arc<Mailbox>, part: Box<Part>) {
-        self.push(Urgent::Retire(mailbox, part));
+    /// Lays a part down that was taken; if something came for it meanwhile, it runs.
+    pub(crate) fn park(&self, mailbox: &Arc<Mailbox>, part: Box<Part>) {
+        if let Some(part) = mailbox.seat().park(part) {
+            if mailbox.seat().yield_to_others(part) {
+                self.push(Urgent::Run(Arc::clone(mailbox)));
+            }
+        }
     }
 
     /// Has the feeder of `shard` run.
@@ -141,6 +144,11 @@ impl Pool {
             // Full: as many wakes as there are runners are on their way.
             drop(self.bell.try_send(()));
         }
+    }
+
+    /// Wakes all runners, to look at the engine's state.
+    pub(crate) fn ring_all(&self) {
+        while self.bell.try_send(()).is_ok() {}
     }
 
     /// Sleeps until there is work; `look` is asked a last time before.

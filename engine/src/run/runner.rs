@@ -113,7 +113,6 @@ impl Runner {
         match task {
             Urgent::Run(mailbox) => self.run(&mailbox),
             Urgent::Start(job) => self.start(*job),
-            Urgent::Retire(mailbox, part) => self.retire(&mailbox, part, Note::Gone),
             Urgent::Feed(shard) => self.feed(shard)?,
         }
         Ok(())
@@ -172,6 +171,11 @@ impl Runner {
 
     fn start(&mut self, job: StartJob) {
         let StartJob { mailbox, receiver, factory, first, last_reported, inline } = job;
+        if mailbox.is_closed() {
+            drop(receiver);
+            mailbox.leave(Note::Gone);
+            return mailbox.link().wake.notify();
+        }
         self.hands.pulse.enter(&mailbox);
         let start = Start::new(&mailbox, first, last_reported);
         let result = catch_unwind(AssertUnwindSafe(|| factory.start(&start)));
@@ -181,6 +185,7 @@ impl Runner {
         match result {
             Ok(started) => {
                 let resume = started.resume;
+                mailbox.set_started();
                 mailbox.set_handed(resume.complete_through());
                 mailbox.raise_flushed(resume.complete_through());
                 let part = Part::new(started.consumer, receiver, resume, inline);

@@ -1,0 +1,85 @@
+//! Vitals: what the watch finds wrong with the engine's own threads, for who asks how it is.
+
+use crate::sync::{AtomicU64, Ordering};
+use crossbeam::sync::{Parker, Unparker};
+use parking_lot::Mutex;
+use std::time::{Duration, Instant};
+
+/// No sync is under way.
+const NONE: u64 = 0;
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Vitals {
+    start: Instant,
+    /// When each shard's sync began, in milliseconds after the start, plus one. Written by the
+    /// thread that syncs, read by the watch.
+    syncs: Box<[AtomicU64]>,
+    /// What is wrong, as the watch saw it last.
+    red: Mutex<Option<String>>,
+    /// Where the watch rests.
+    parker: Mutex<Option<Parker>>,
+    unparker: Unparker,
+}
+
+impl Vitals {
+    pub(crate) fn new(shards: usize, start: Instant) -> Vitals {
+        let parker = Parker::new();
+        Vitals {
+            start,
+            syncs: (0..shards).map(|_| AtomicU64::new(NONE)).collect(),
+            red: Mutex::new(None),
+            unparker: parker.unparker().clone(),
+            parker: Mutex::new(Some(parker)),
+        }
+    }
+
+    pub(crate) fn sync_began(&self, shard: usize, now: Instant) {
+        let ms = u64::try_from(now.duration_since(self.start).as_millis()).unwrap_or(u64::MAX - 1);
+        // Relaxed: a statistic that the watch compares with the clock.
+        self.syncs[shard].store(ms + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sync_ended(&self, shard: usize) {
+        // Relaxed: see `sync_began`.
+        self.syncs[shard].store(NONE, Ordering::Relaxed);
+    }
+
+    /// The longest sync that is under way: its shard, and for how long.
+    pub(crate) fn longest_sync(&self, now: Instant) -> Option<(usize, Duration)> {
+        let since = |(shard, began): (usize, &AtomicU64)| {
+            // Relaxed: see `sync_began`.
+            let ms = began.load(Ordering::Relaxed).checked_sub(1)?;
+            let began = self.start + Duration::from_millis(ms);
+            Some((shard, now.saturating_duration_since(began)))
+        };
+        self.syncs.iter().enumerate().filter_map(since).max_by_key(|(_, time)| *time)
+    }
+
+    pub(crate) fn set_red(&self, cause: Option<String>) {
+        let mut red = self.red.lock();
+        if let (Some(cause), None) = (&cause, &*red) {
+            tracing::warn!(cause, "health is red");
+        }
+        *red = cause;
+    }
+
+    pub(crate) fn red(&self) -> Option<String> {
+        self.red.lock().clone()
+    }
+
+    /// The watch's rest. It waits for nobody, and is woken at the engine's end.
+    pub(crate) fn rest(&self, time: Duration) {
+        // The watch alone takes it, so it is there.
+        let parker = self.parker.lock().take();
+        if let Some(parker) = parker {
+            parker.park_timeout(time);
+            *self.parker.lock() = Some(parker);
+        }
+    }
+
+    /// Wakes the watch.
+    pub(crate) fn wake(&self) {
+        self.unparker.unpark();
+    }
+}

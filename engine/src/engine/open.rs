@@ -1,0 +1,245 @@
+//! Open: from settings to a running engine: the store, what it recovered, the shards, the threads.
+
+use super::builder::Builder;
+use super::error::StartError;
+use super::publisher::Publisher;
+use super::threads::{self, Parts, SyncPart};
+use super::{Engine, EngineLimits, Inner, ShardDoor};
+use crate::consumer::{Member, Recent, ShardLink};
+use crate::control::{Control, Place};
+use crate::feed::Feeder;
+use crate::log::{
+    BLOCK_BYTES_MAX, Directory, Encoder, Floor, Log, Recovered, RecoveredShape, Syncer, in_memory,
+    recover,
+};
+use crate::predicate::compile;
+use crate::report::{Dirty, Sleeper};
+use crate::run::{Pool, Watch, WatchLimits};
+use crate::shard::{
+    Inbox, Limits, Opening, Prepared, Pump, Reopened, Shard, Surroundings, frontier,
+};
+use crate::sync::AtomicU64;
+use crate::words::{Handle, Lsn, Slot};
+use crossbeam_channel::{Receiver, bounded, unbounded};
+use parking_lot::Mutex;
+use rayon::prelude::*;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Fragments that mail can refer to before its consumer has to go to the log.
+const RECENT_FRAGMENTS: usize = 4_096;
+/// Half of what one consumer may pin makes publish look whether the runners are behind (R17).
+const SOFT_PART: u64 = 2;
+
+/// What one shard starts from.
+struct Store {
+    encoder: Encoder,
+    syncer: Syncer,
+    log: Arc<Log>,
+    shapes: Vec<RecoveredShape>,
+    next_slot: Slot,
+    max_handle: Option<Handle>,
+    last_commit: Lsn,
+}
+
+impl From<Recovered> for Store {
+    fn from(found: Recovered) -> Store {
+        let Recovered { shapes, next_slot, max_handle, last_commit, encoder, syncer, log, .. } =
+            found;
+        Store { encoder, syncer, log, shapes, next_slot, max_handle, last_commit }
+    }
+}
+
+/// Starts an engine. The settings are in range.
+pub(super) fn start(builder: &Builder) -> Result<(Engine, Publisher), StartError> {
+    let directory = match &builder.directory {
+        Some(path) => Some(Directory::open(path, builder.shards as u32)?),
+        None => None,
+    };
+    let (mut stores, floor) = stores(builder, directory.as_ref())?;
+    // The floor is the end of a commit's record, and the next commit may start right there.
+    let confirmed = floor.get().previous();
+    let next_handle = stores.iter().filter_map(|store| store.max_handle).max();
+    let next_handle = next_handle.map_or(0, |handle| handle.as_u64() + 1);
+    let shapes = stores.iter_mut().map(|store| reopen(builder, std::mem::take(&mut store.shapes)));
+    let shapes = shapes.collect::<Result<Vec<_>, _>>()?;
+    let frontiers = stores.iter().zip(&shapes);
+    let frontiers = frontiers.map(|(store, shapes)| frontier(shapes, store.last_commit, confirmed));
+    let control = Arc::new(Control::new(frontiers.collect(), builder.fragment_credits));
+    enter(&control, &shapes);
+
+    let wires: Vec<Wire> = (0..builder.shards).map(Wire::new).collect();
+    let links: Arc<[_]> = wires.iter().map(|wire| Arc::clone(&wire.link)).collect();
+    let feeders = wires.iter().zip(&stores).map(|(wire, store)| {
+        Feeder::new(Arc::clone(&wire.link), Arc::clone(&store.log), wire.members.clone())
+    });
+    let pool = Arc::new(Pool::new(feeders.collect(), builder.runners));
+    let (to_watch, watched) = unbounded();
+    let surroundings =
+        Surroundings { control: Arc::clone(&control), pool: Arc::clone(&pool), watched: to_watch };
+
+    let now = Instant::now();
+    let (mut doors, mut pumps, mut syncers, mut pulses) = (vec![], vec![], vec![], vec![]);
+    for ((wire, store), shapes) in wires.into_iter().zip(stores).zip(shapes) {
+        let opened = open_shard(builder, &surroundings, wire, store, shapes, confirmed);
+        let (door, opening, inbox, syncer) = opened;
+        let shard = Shard::open(opening, now);
+        pulses.push(Arc::clone(shard.pulse()));
+        pumps.push(Pump::new(shard, inbox, now));
+        doors.push(door);
+        syncers.push(syncer);
+    }
+    let limits = WatchLimits {
+        consumer_deadline: builder.consumer_deadline,
+        factory_timeout: builder.factory_timeout,
+        lease_max: builder.lease_max,
+        runners: builder.runners,
+    };
+    let watch = Watch::new(limits, watched, pulses, Arc::clone(&control), Arc::clone(&pool), now);
+    let parts = Parts { pumps, syncers, watch, runners: builder.runners, links };
+    let threads = threads::start(&control, &pool, parts)?;
+    let transaction_bytes_max = directory.as_ref().map_or(builder.memory_bytes_max, |_| u64::MAX);
+    let inner = Arc::new(Inner {
+        pool,
+        shards: doors.into(),
+        next_handle: AtomicU64::new(next_handle),
+        floor: Mutex::new(floor),
+        directory,
+        limits: EngineLimits {
+            unflushed_bytes_soft_max: builder.consumer_bytes_max / SOFT_PART,
+            transaction_bytes_max,
+        },
+        control,
+    });
+    let parker = inner.control.gate.take_parker().unwrap_or_default();
+    let publisher = Publisher::new(Arc::clone(&inner), parker);
+    Ok((Engine { inner, threads: Mutex::new(Some(threads)) }, publisher))
+}
+
+/// What of a shard others need before it is there.
+struct Wire {
+    number: usize,
+    link: Arc<ShardLink>,
+    sleeper: Sleeper,
+    members: Receiver<Member>,
+}
+
+impl Wire {
+    fn new(number: usize) -> Wire {
+        let (sleeper, wake) = Sleeper::new();
+        let (to_feeder, members) = unbounded();
+        let recent = Recent::new(RECENT_FRAGMENTS);
+        let link = Arc::new(ShardLink::new(number, recent, wake, to_feeder));
+        Wire { number, link, sleeper, members }
+    }
+}
+
+fn open_shard(
+    builder: &Builder,
+    surroundings: &Surroundings,
+    wire: Wire,
+    store: Store,
+    shapes: Vec<Reopened>,
+    confirmed: Lsn,
+) -> (ShardDoor, Opening, Inbox, SyncPart) {
+    let Wire { number, link, sleeper, .. } = wire;
+    // The last place is for Stop.
+    let places = builder.fragment_credits + builder.lifecycle_credits + 1;
+    let (to_shard, messages) = bounded(places);
+    let (take_credit, lifecycle_credits) = bounded(builder.lifecycle_credits);
+    let (to_sync, batches) = bounded(1);
+    let (to_back, synced) = bounded(1);
+    let in_memory = builder.directory.is_none();
+    let share = builder.memory_bytes_max / builder.shards as u64;
+    let limits = Limits {
+        mailbox_places: builder.mailbox_places,
+        consumer_bytes_max: match in_memory {
+            true => builder.consumer_bytes_max.min(share),
+            false => builder.consumer_bytes_max,
+        },
+        memory_bytes_max: in_memory.then_some(share),
+        restarts_per_second: builder.restarts_per_second.div_ceil(builder.shards as u32),
+    };
+    let door = ShardDoor {
+        messages: to_shard,
+        lifecycle_credits: take_credit,
+        link: Arc::clone(&link),
+        log: Arc::clone(&store.log),
+    };
+    let sync = SyncPart { syncer: store.syncer, batches, synced: to_back, link: Arc::clone(&link) };
+    let opening = Opening {
+        number,
+        limits,
+        surroundings: surroundings.clone(),
+        link,
+        dirty: Dirty::new(),
+        log: store.log,
+        encoder: store.encoder,
+        to_sync,
+        shapes,
+        next_slot: store.next_slot,
+        last_commit: store.last_commit,
+        confirmed,
+    };
+    (door, opening, Inbox { messages, lifecycle_credits, synced, sleeper }, sync)
+}
+
+/// Compiles the shapes that a log holds, against the tables that it holds with them.
+fn reopen(builder: &Builder, shapes: Vec<RecoveredShape>) -> Result<Vec<Reopened>, StartError> {
+    let shapes = shapes.into_par_iter().map(|shape| {
+        let RecoveredShape { slot, handle, first, relation, definition } = shape;
+        let predicate = compile(&relation, definition.where_clause.as_deref());
+        let predicate = predicate.map_err(|source| StartError::Shape { handle, source })?;
+        let consumer = (builder.consumers)(handle, &definition);
+        let definition = Arc::new(definition);
+        let shape = Prepared { handle, definition, relation, predicate, consumer };
+        Ok(Reopened { slot, first, shape })
+    });
+    shapes.collect()
+}
+
+/// Makes the shapes of a directory, and their tables, known to callers.
+fn enter(control: &Control, shapes: &[Vec<Reopened>]) {
+    for (number, shapes) in shapes.iter().enumerate() {
+        let places = shapes.iter().map(|shape| {
+            let definition = Arc::clone(&shape.shape.definition);
+            let (slot, first) = (shape.slot, shape.first);
+            (shape.shape.handle, Place { shard: number as u32, slot, first, definition })
+        });
+        control.registry.enter(places);
+        control.counters[number].shapes.add(shapes.len() as u64);
+        let mut learnt = None;
+        for relation in shapes.iter().map(|shape| &shape.shape.relation) {
+            // They share pointers, so nearly all are the one before.
+            if learnt.replace(Arc::as_ptr(relation)) != Some(Arc::as_ptr(relation)) {
+                control.registry.learn(Arc::clone(relation));
+            }
+        }
+    }
+}
+
+/// Opens each shard's log, in parallel, and the floor.
+fn stores(
+    builder: &Builder,
+    directory: Option<&Directory>,
+) -> Result<(Vec<Store>, Floor), StartError> {
+    let Some(directory) = directory else {
+        let new = |_| {
+            let (encoder, syncer, log) = in_memory(BLOCK_BYTES_MAX);
+            let (shapes, next_slot) = (Vec::new(), Slot::new(0));
+            let last_commit = Lsn::ZERO;
+            Store { encoder, syncer, log, shapes, next_slot, max_handle: None, last_commit }
+        };
+        return Ok(((0..builder.shards).map(new).collect(), Floor::in_memory()));
+    };
+    let stores = (0..builder.shards).into_par_iter().map(|shard| {
+        let device = directory.shard_device(shard as u32)?;
+        let identity = directory.identity(shard as u32);
+        let found = recover(Box::new(device), &identity, BLOCK_BYTES_MAX);
+        found.map(Store::from).map_err(|error| StartError::Log { shard, cause: error.to_string() })
+    });
+    let stores = stores.collect::<Result<_, StartError>>()?;
+    let floor = directory.floor();
+    let floor = floor.map_err(|error| StartError::Floor { cause: error.to_string() })?;
+    Ok((stores, floor))
+}

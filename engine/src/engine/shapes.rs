@@ -1,0 +1,201 @@
+//! Shapes: adding and removing them. Clauses are compiled in parallel, on the caller's side; what
+//! reaches a shard has an exact place in the stream, and the caller gets its answer when the
+//! record is durable.
+
+use super::error::{AddError, RemoveError};
+use super::{Engine, Inner};
+use crate::consumer::ConsumerSpec;
+use crate::control::Failure;
+use crate::predicate::compile;
+use crate::shard::{ADDED_MAX, Message, Prepared, Refusal, Reply};
+use crate::words::{Handle, ShapeDefinition};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, bounded};
+use rayon::prelude::*;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a caller that waits looks whether the engine has failed.
+const LOOK: Duration = Duration::from_millis(50);
+
+type Answer = Receiver<Result<usize, Refusal>>;
+
+impl Engine {
+    /// Adds a shape; its record is durable when this returns. Everything that commits after the
+    /// call began, and is published after it returned, is delivered to it; a shape that is added in
+    /// the middle of a transaction starts with the next one.
+    ///
+    /// # Errors
+    /// When its table is unknown, its clause refused, or the engine has failed or stopped.
+    pub fn add_shape(
+        &self,
+        definition: ShapeDefinition,
+        consumer: ConsumerSpec,
+    ) -> Result<Handle, AddError> {
+        let handles = self.add_shapes(vec![(definition, consumer)])?;
+        handles.first().copied().ok_or(AddError::Failed(Failure::Stopped))
+    }
+
+    /// Adds many shapes, all or none; the handles, in the order of `shapes`.
+    ///
+    /// # Errors
+    /// The first that is found; then none of the shapes exists.
+    pub fn add_shapes(
+        &self,
+        shapes: Vec<(ShapeDefinition, ConsumerSpec)>,
+    ) -> Result<Vec<Handle>, AddError> {
+        let inner = &self.inner;
+        inner.control.state.check()?;
+        let first = inner.take_handles(shapes.len());
+        let prepared = shapes
+            .into_par_iter()
+            .enumerate()
+            .map(|(index, (definition, consumer))| {
+                inner.prepare(Handle::new(first + index as u64), definition, consumer)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let handles: Vec<Handle> = prepared.iter().map(|shape| shape.handle).collect();
+        if let Err(error) = inner.add(prepared) {
+            // What some shards took is taken out again.
+            for &handle in &handles {
+                drop(self.remove_shape(handle));
+            }
+            return Err(error);
+        }
+        Ok(handles)
+    }
+
+    /// Removes a shape; durable when this returns. What its consumer was handed may still be
+    /// running; [`Event::Removed`](crate::Event::Removed) says when its consumer is dropped.
+    ///
+    /// # Errors
+    /// When there is no such shape, or the engine has failed or stopped.
+    pub fn remove_shape(&self, handle: Handle) -> Result<(), RemoveError> {
+        let inner = &self.inner;
+        inner.control.state.check()?;
+        let unknown = RemoveError::Unknown { handle };
+        let Some(place) = inner.control.registry.place(handle) else { return Err(unknown) };
+        let (reply, answer) = bounded(1);
+        inner.send(place.shard as usize, Message::Remove(handle, place.slot, reply))?;
+        match inner.wait_for(&answer)? {
+            Ok(_) => Ok(()),
+            Err(_) => Err(unknown),
+        }
+    }
+
+    /// Invalidates every shape, durably when this returns: what the source sends does not continue
+    /// what they hold (INV11). The number of shapes.
+    ///
+    /// # Errors
+    /// When the engine has failed or stopped.
+    pub fn invalidate_all(&self, cause: &str) -> Result<usize, Failure> {
+        let inner = &self.inner;
+        inner.control.state.check()?;
+        let cause: Arc<str> = cause.into();
+        let mut answers = Vec::new();
+        for shard in 0..inner.shards.len() {
+            let (reply, answer) = bounded(1);
+            inner.send(shard, Message::InvalidateAll(Arc::clone(&cause), reply))?;
+            answers.push(answer);
+        }
+        let mut count = 0;
+        for answer in answers {
+            count += inner.wait_for(&answer)?.unwrap_or(0);
+        }
+        Ok(count)
+    }
+}
+
+impl Inner {
+    fn prepare(
+        &self,
+        handle: Handle,
+        definition: ShapeDefinition,
+        consumer: ConsumerSpec,
+    ) -> Result<Prepared, AddError> {
+        let table = &definition.table;
+        let relation = self.control.registry.relation(table);
+        let relation = relation.ok_or_else(|| AddError::UnknownTable { table: table.clone() })?;
+        let predicate = compile(&relation, definition.where_clause.as_deref())
+            .map_err(|source| AddError::Where { definition: definition.to_string(), source })?;
+        let definition = Arc::new(definition);
+        Ok(Prepared { handle, definition, relation, predicate, consumer })
+    }
+
+    /// Hands shapes out to the shards, in turn, and waits until all are durable.
+    fn add(&self, shapes: Vec<Prepared>) -> Result<(), AddError> {
+        let mut filling: Vec<Vec<Prepared>> = self.shards.iter().map(|_| Vec::new()).collect();
+        let mut answers = Vec::new();
+        for shape in shapes {
+            let shard = (shape.handle.as_u64() % self.shards.len() as u64) as usize;
+            let part = &mut filling[shard];
+            part.push(shape);
+            if part.len() == ADDED_MAX {
+                answers.push(self.send_added(shard, std::mem::take(part))?);
+            }
+        }
+        for (shard, part) in filling.into_iter().enumerate() {
+            if !part.is_empty() {
+                answers.push(self.send_added(shard, part)?);
+            }
+        }
+        // All of them, also after a refusal: what was taken is then known, and can be taken out.
+        let mut refused = None;
+        for (table, answer) in answers {
+            if let Err(refusal) = self.wait_for(&answer)? {
+                refused.get_or_insert((table, refusal));
+            }
+        }
+        match refused {
+            None => Ok(()),
+            Some((_, Refusal::Altered(relation))) => {
+                Err(AddError::Altered { table: relation.table.clone() })
+            }
+            Some((_, Refusal::Slots)) => Err(AddError::SlotsExhausted),
+            Some((table, Refusal::Unknown)) => Err(AddError::UnknownTable { table }),
+            Some((_, Refusal::Stopping)) => Err(AddError::Failed(Failure::Stopped)),
+        }
+    }
+
+    fn send_added(
+        &self,
+        shard: usize,
+        shapes: Vec<Prepared>,
+    ) -> Result<(crate::words::TableName, Answer), Failure> {
+        let table = shapes.first().map(|shape| shape.definition.table.clone());
+        let table = table.unwrap_or_else(|| crate::words::TableName::new("", ""));
+        let (reply, answer): (Reply, Answer) = bounded(1);
+        self.send(shard, Message::Add(shapes, reply))?;
+        Ok((table, answer))
+    }
+
+    /// Sends a lifecycle message; waits while the shard's channel has no place for one.
+    fn send(&self, shard: usize, message: Message) -> Result<(), Failure> {
+        let door = &self.shards[shard];
+        loop {
+            self.control.state.check()?;
+            match door.lifecycle_credits.send_timeout((), LOOK) {
+                Ok(()) => break,
+                Err(SendTimeoutError::Timeout(())) => {}
+                Err(SendTimeoutError::Disconnected(())) => {
+                    return Err(self.control.state.failure());
+                }
+            }
+        }
+        door.messages.send(message).map_err(|_| self.control.state.failure())
+    }
+
+    /// Waits for a shard's answer, and no longer than the engine lives.
+    fn wait_for(&self, answer: &Answer) -> Result<Result<usize, Refusal>, Failure> {
+        loop {
+            match answer.recv_timeout(LOOK) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.control.state.failure()),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(cause) = self.control.state.poisoned() {
+                        return Err(Failure::Poisoned { cause: cause.to_owned() });
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Threads: the one place where the engine starts them. Each pumps a machine that knows nothing of
+//! threads, hands it the time, and poisons the engine if the machine panics (R16).
+
+use super::Inner;
+use super::error::StartError;
+use super::stop::{ShardReport, ShutdownReport};
+use crate::consumer::{ShardLink, panic_text};
+use crate::control::{Control, Phase};
+use crate::log::{Batch, Syncer};
+use crate::run::{Pool, Runner, Watch};
+use crate::shard::{Pump, ShardEnd};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// What is given to threads that end by themselves, beyond the deadline of a shutdown.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often a thread that is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// An engine's threads. Runners may be replaced (R10), so their list is a channel.
+pub(super) struct Threads {
+    shards: Vec<JoinHandle<Option<ShardEnd>>>,
+    syncers: Vec<JoinHandle<Option<()>>>,
+    watch: JoinHandle<Option<()>>,
+    runners: Receiver<JoinHandle<Option<()>>>,
+}
+
+/// What is started beside the shards' pumps.
+pub(super) struct Parts {
+    pub(super) pumps: Vec<Pump>,
+    pub(super) syncers: Vec<SyncPart>,
+    pub(super) watch: Watch,
+    pub(super) runners: usize,
+    pub(super) links: Arc<[Arc<ShardLink>]>,
+}
+
+/// One shard's syncing thread.
+pub(super) struct SyncPart {
+    pub(super) syncer: Syncer,
+    pub(super) batches: Receiver<Batch>,
+    pub(super) synced: Sender<Batch>,
+    pub(super) link: Arc<ShardLink>,
+}
+
+/// Starts all threads.
+pub(super) fn start(
+    control: &Arc<Control>,
+    pool: &Arc<Pool>,
+    parts: Parts,
+) -> Result<Threads, StartError> {
+    let Parts { pumps, syncers, watch, runners, links } = parts;
+    let starter = Starter { control: Arc::clone(control), pool: Arc::clone(pool), links };
+    let (keep, kept) = unbounded();
+    for _ in 0..runners {
+        drop(keep.send(starter.runner()?));
+    }
+    let syncers = syncers.into_iter().enumerate().map(|(number, part)| {
+        let state = Arc::clone(control);
+        starter.spawn(format!("walfan-sync-{number:02}"), move || sync(&state, part))
+    });
+    let syncers = syncers.collect::<Result<_, _>>()?;
+    let shards = pumps.into_iter().enumerate().map(|(number, pump)| {
+        let state = Arc::clone(control);
+        starter.spawn(format!("walfan-shard-{number:02}"), move || pump_shard(&state, pump))
+    });
+    let shards = shards.collect::<Result<_, _>>()?;
+    let replacer = starter.clone();
+    let watch = starter.spawn("walfan-watch".into(), move || {
+        watch_all(&replacer, watch, &keep);
+    })?;
+    Ok(Threads { shards, syncers, watch, runners: kept })
+}
+
+/// Starts threads that poison the engine when they panic.
+#[derive(Clone)]
+struct Starter {
+    control: Arc<Control>,
+    pool: Arc<Pool>,
+    links: Arc<[Arc<ShardLink>]>,
+}
+
+impl Starter {
+    fn spawn<T: Send + 'static>(
+        &self,
+        name: String,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<Option<T>>, StartError> {
+        let control = Arc::clone(&self.control);
+        let guarded = move || {
+            let result = catch_unwind(AssertUnwindSafe(body));
+            result
+                .inspect_err(|panic| {
+                    let name = thread::current().name().unwrap_or("a thread").to_owned();
+                    control.poison(&format!("{name} {}", panic_text(panic.as_ref())));
+                })
+                .ok()
+        };
+        let spawned = thread::Builder::new().name(name.clone()).spawn(guarded);
+        spawned.map_err(|source| {
+            // Those that were started before end by themselves.
+            self.control.poison(&format!("starting thread {name} failed: {source}"));
+            StartError::Thread { name, source }
+        })
+    }
+
+    fn runner(&self) -> Result<JoinHandle<Option<()>>, StartError> {
+        let runner = Runner::new(Arc::clone(&self.pool), Arc::clone(&self.links));
+        let name = format!("walfan-run-{:02}", self.pool.runners().len() - 1);
+        let control = Arc::clone(&self.control);
+        self.spawn(name, move || run(&control, runner))
+    }
+}
+
+fn pump_shard(control: &Control, mut pump: Pump) -> ShardEnd {
+    loop {
+        let now = Instant::now();
+        let worked = pump.step(now);
+        if pump.is_done(now) || control.state.poisoned().is_some() {
+            return pump.finish();
+        }
+        if !worked {
+            pump.sleep();
+        }
+    }
+}
+
+fn sync(control: &Control, mut part: SyncPart) {
+    for batch in &part.batches {
+        control.vitals.sync_began(part.link.shard, Instant::now());
+        let result = part.syncer.commit(&batch);
+        control.vitals.sync_ended(part.link.shard);
+        if let Err(error) = result {
+            control.poison(&error.to_string());
+            part.link.wake.notify();
+            return;
+        }
+        // A shard that is gone wants no answer.
+        drop(part.synced.send(batch));
+        part.link.wake.notify();
+    }
+}
+
+fn run(control: &Control, mut runner: Runner) {
+    let shared = Arc::clone(runner.shared());
+    while !shared.is_replaced() && control.state.poisoned().is_none() {
+        match runner.run_one() {
+            Ok(true) => {}
+            Ok(false) if control.state.phase() == Phase::Ended => return,
+            Ok(false) => runner.rest(),
+            Err(error) => control.poison(&error.to_string()),
+        }
+    }
+}
+
+fn watch_all(starter: &Starter, mut watch: Watch, keep: &Sender<JoinHandle<Option<()>>>) {
+    while starter.control.state.phase() != Phase::Ended {
+        let replacements = watch.tick(Instant::now());
+        for _ in 0..replacements {
+            match starter.runner() {
+                Ok(runner) => drop(keep.send(runner)),
+                // Poisoned: the watch goes on until the engine is shut down.
+                Err(_) => break,
+            }
+        }
+        starter.control.vitals.rest(watch.interval());
+    }
+}
+
+impl Threads {
+    /// Waits for all threads to end, until `deadline` and a little more; where the shards ended.
+    pub(super) fn join(self, inner: &Inner, deadline: Instant) -> ShutdownReport {
+        let until = deadline + GRACE;
+        let mut report = ShutdownReport::default();
+        for shard in self.shards {
+            if let Some(end) = join_until(shard, until, &mut report.wedged).flatten() {
+                let ShardEnd { durable, flushed, owing } = end;
+                report.shards.push(ShardReport { durable, flushed, owing });
+            }
+        }
+        inner.control.state.advance(Phase::Ended);
+        inner.control.wake_all();
+        inner.control.vitals.wake();
+        inner.pool.ring_all();
+        for syncer in self.syncers {
+            join_until(syncer, until, &mut report.wedged);
+        }
+        join_until(self.watch, until, &mut report.wedged);
+        for runner in self.runners.try_iter() {
+            join_until(runner, until, &mut report.wedged);
+        }
+        report
+    }
+}
+
+/// Joins a thread, or leaves it behind and notes its name.
+fn join_until<T>(handle: JoinHandle<T>, until: Instant, wedged: &mut Vec<String>) -> Option<T> {
+    while !handle.is_finished() {
+        if Instant::now() >= until {
+            wedged.push(handle.thread().name().unwrap_or("a thread").to_owned());
+            return None;
+        }
+        thread::sleep(LOOK);
+    }
+    handle.join().ok()
+}

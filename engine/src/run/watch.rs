@@ -1,0 +1,270 @@
+//! Watch: sees to consumers and threads that are still. It never waits for a worker: it reads what
+//! they show, condemns consumers whose deadline has passed, asks for runners in the place of wedged
+//! ones (R10), marks again what a lost mark would hide, and says what is wrong with the engine.
+
+use super::pool::Pool;
+use crate::consumer::{Mailbox, Pulse, Verdict};
+use crate::control::{Control, Event};
+use crate::sync::Arc;
+use crate::words::{Lsn, Offset};
+use crossbeam_channel::Receiver;
+use std::sync::Weak;
+use std::time::{Duration, Instant};
+
+/// Consumers looked at, and consumers that are new, in one tick: bounds, so that a tick stays short.
+const LOOKED_AT_MAX: usize = 16_384;
+const ADMITTED_MAX: usize = 65_536;
+/// A runner that is this long in one handler is wedged: another one takes its place.
+const WEDGED_AFTER: Duration = Duration::from_secs(1);
+/// Runners that may take the place of wedged ones, for each that was asked for.
+const REPLACEMENTS_MAX: usize = 16;
+/// A sync that takes longer makes health red.
+const SYNC_MAX: Duration = Duration::from_secs(10);
+/// Time between two ticks: a part of the shortest limit, within these bounds.
+const INTERVAL_PART: u32 = 8;
+const INTERVAL_MIN: Duration = Duration::from_millis(2);
+const INTERVAL_MAX: Duration = Duration::from_millis(100);
+
+/// What the watch keeps to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WatchLimits {
+    pub(crate) consumer_deadline: Duration,
+    pub(crate) factory_timeout: Duration,
+    pub(crate) lease_max: Duration,
+    /// Runners that were asked for.
+    pub(crate) runners: usize,
+}
+
+/// A consumer that is watched.
+struct Watched {
+    mailbox: Weak<Mailbox>,
+    flushed: Lsn,
+    /// How long it has owed and been silent, in its own time.
+    silent: Duration,
+    /// What it has deferred since its flushed mark moved.
+    lease: Duration,
+    looked: Instant,
+    /// That it is half-way to its deadline was said.
+    said: bool,
+}
+
+/// A thread that runs handlers.
+struct Heart {
+    pulse: Arc<Pulse>,
+    last: (u64, Option<(usize, u32)>),
+    since: Instant,
+}
+
+/// See the file's head.
+pub(crate) struct Watch {
+    limits: WatchLimits,
+    control: Arc<Control>,
+    pool: Arc<Pool>,
+    incoming: Receiver<Weak<Mailbox>>,
+    watched: Vec<Watched>,
+    next: usize,
+    shards: Vec<Heart>,
+    runners: Vec<Heart>,
+    replaced: usize,
+    flushed: (Lsn, Instant),
+}
+
+impl Watch {
+    pub(crate) fn new(
+        limits: WatchLimits,
+        incoming: Receiver<Weak<Mailbox>>,
+        shards: Vec<Arc<Pulse>>,
+        control: Arc<Control>,
+        pool: Arc<Pool>,
+        now: Instant,
+    ) -> Watch {
+        let heart = |pulse| Heart::new(pulse, now);
+        let flushed = (control.flushed.global(), now);
+        Watch {
+            limits,
+            control,
+            pool,
+            incoming,
+            watched: Vec::new(),
+            next: 0,
+            shards: shards.into_iter().map(heart).collect(),
+            runners: Vec::new(),
+            replaced: 0,
+            flushed,
+        }
+    }
+
+    /// The time between two ticks.
+    pub(crate) fn interval(&self) -> Duration {
+        let shortest = self.limits.consumer_deadline.min(self.limits.factory_timeout);
+        (shortest / INTERVAL_PART).clamp(INTERVAL_MIN, INTERVAL_MAX)
+    }
+
+    /// Looks at everything. How many runners shall be started in the place of wedged ones.
+    pub(crate) fn tick(&mut self, now: Instant) -> usize {
+        let new = self.incoming.try_iter().take(ADMITTED_MAX);
+        let watched = new.map(|mailbox| Watched {
+            mailbox,
+            flushed: Lsn::ZERO,
+            silent: Duration::ZERO,
+            lease: Duration::ZERO,
+            looked: now,
+            said: false,
+        });
+        self.watched.extend(watched);
+        // Once stopping, nobody is condemned: deadlines stand still (R16).
+        let stopping = self.control.state.check().is_err();
+        for _ in 0..LOOKED_AT_MAX.min(self.watched.len()) {
+            self.look(now, stopping);
+        }
+        self.look_at_threads(now, stopping)
+    }
+
+    fn look(&mut self, now: Instant, stopping: bool) {
+        if self.next >= self.watched.len() {
+            self.next = 0;
+        }
+        let Some(watched) = self.watched.get_mut(self.next) else { return };
+        let mailbox = watched.mailbox.upgrade().filter(|mailbox| !mailbox.is_closed());
+        let Some(mailbox) = mailbox else {
+            self.watched.swap_remove(self.next);
+            return;
+        };
+        self.next += 1;
+        if mailbox.has_note() {
+            // The shard reads notes at once. One that lies here for two looks was not marked.
+            mailbox.mark_dirty();
+            mailbox.link().wake.notify();
+        }
+        let elapsed = now.saturating_duration_since(std::mem::replace(&mut watched.looked, now));
+        let flushed = mailbox.flushed();
+        if flushed > watched.flushed || mailbox.handed() <= flushed {
+            watched.flushed = flushed;
+            (watched.silent, watched.lease, watched.said) = (Duration::ZERO, Duration::ZERO, false);
+            return;
+        }
+        if stopping || mailbox.waits_for_us() {
+            return;
+        }
+        watched.lease = watched.lease.max(mailbox.take_lease() + watched.silent);
+        watched.silent += elapsed;
+        let lease = watched.lease.min(self.limits.lease_max);
+        let deadline = self.limits.consumer_deadline.max(lease);
+        if watched.silent > deadline {
+            condemn(&mailbox, Verdict::Expired);
+        } else if watched.silent > deadline / 2 && !watched.said {
+            watched.said = true;
+            let cause = format!("it owes and was silent for {:.1?}", watched.silent);
+            self.control.events.say(stalled(&mailbox, cause), now);
+        }
+    }
+
+    fn look_at_threads(&mut self, now: Instant, stopping: bool) -> usize {
+        for shared in self.pool.runners().iter().skip(self.runners.len()) {
+            self.runners.push(Heart::new(Arc::clone(&shared.pulse), now));
+        }
+        let mut red = None;
+        let mut replacements = 0;
+        let bound = self.limits.runners * REPLACEMENTS_MAX;
+        let runners = self.pool.runners();
+        for (heart, shared) in self.runners.iter_mut().zip(&runners) {
+            let Some((who, still)) = heart.look(now) else { continue };
+            if still >= WEDGED_AFTER && !shared.is_replaced() {
+                if self.replaced < bound {
+                    shared.replace();
+                    self.replaced += 1;
+                    replacements += 1;
+                } else {
+                    red = Some(format!("{bound} handlers have taken the place of all runners"));
+                }
+            }
+            if !stopping {
+                condemn_stuck(&self.watched, &self.limits, who, still);
+            }
+        }
+        for (number, heart) in self.shards.iter_mut().enumerate() {
+            if let Some((_, still)) = heart.look(now).filter(|(_, still)| *still >= WEDGED_AFTER) {
+                red = Some(format!("an inline consumer blocks shard {number} for {still:.1?}"));
+            }
+        }
+        if let Some((shard, time)) = self.control.vitals.longest_sync(now) {
+            if time > SYNC_MAX {
+                red = Some(format!("the sync of shard {shard} has taken {time:.1?} until now"));
+            }
+        }
+        let red = red.or_else(|| self.stuck(now));
+        self.control.vitals.set_red(red);
+        replacements
+    }
+
+    /// Whether the flushed LSN stands still although something is not flushed, for longer than
+    /// any one consumer may hold it.
+    fn stuck(&mut self, now: Instant) -> Option<String> {
+        let flushed = self.control.flushed.global();
+        let owes = self.control.owes();
+        if flushed != self.flushed.0 || !owes {
+            self.flushed = (flushed, now);
+        }
+        let still = now.saturating_duration_since(self.flushed.1);
+        let bound = self.limits.consumer_deadline.max(self.limits.lease_max);
+        (still > bound).then(|| format!("the flushed LSN stands at {flushed} for {still:.1?}"))
+    }
+}
+
+impl Heart {
+    fn new(pulse: Arc<Pulse>, now: Instant) -> Heart {
+        Heart { last: pulse.look(), pulse, since: now }
+    }
+
+    /// What the thread is inside of, and for how long it has made no call.
+    fn look(&mut self, now: Instant) -> Option<((usize, u32), Duration)> {
+        let seen = self.pulse.look();
+        if seen != self.last {
+            (self.last, self.since) = (seen, now);
+        }
+        Some((seen.1?, now.saturating_duration_since(self.since)))
+    }
+}
+
+/// A consumer that a thread is inside of for too long: its handler, or its factory.
+fn condemn_stuck(
+    watched: &[Watched],
+    limits: &WatchLimits,
+    (shard, slot): (usize, u32),
+    still: Duration,
+) {
+    if still < limits.factory_timeout.min(limits.consumer_deadline) {
+        return;
+    }
+    // A walk, for a thread that stands still for so long.
+    let is_it = |mailbox: &Arc<Mailbox>| {
+        mailbox.link().shard == shard
+            && mailbox.name().slot.as_u32() == slot
+            && !mailbox.is_closed()
+    };
+    let found = watched.iter().filter_map(|watched| {
+        let mailbox = watched.mailbox.upgrade().filter(is_it)?;
+        Some((mailbox, watched.lease.min(limits.lease_max)))
+    });
+    for (mailbox, lease) in found {
+        if !mailbox.is_started() {
+            if still >= limits.factory_timeout {
+                condemn(&mailbox, Verdict::StartTimedOut);
+            }
+        } else if still >= limits.consumer_deadline.max(lease + mailbox.take_lease()) {
+            condemn(&mailbox, Verdict::Expired);
+        }
+    }
+}
+
+fn condemn(mailbox: &Mailbox, verdict: Verdict) {
+    if mailbox.verdict() == Verdict::None {
+        mailbox.condemn(verdict);
+        mailbox.link().wake.notify();
+    }
+}
+
+fn stalled(mailbox: &Mailbox, cause: String) -> Event {
+    let offset = Offset::commit_mark(mailbox.flushed());
+    Event::Stalled { handle: mailbox.name().handle, offset, cause }
+}

@@ -1,0 +1,297 @@
+//! Lifecycle: how a shape comes, starts its consumer, and goes. Each coming and going is a record
+//! in the log, in stream order, and counts when that record is durable (R3). A shape that goes
+//! takes two steps, in any order: its record is synced, and its consumer is dropped (R12).
+
+use super::Shard;
+use super::commit::OnSync;
+use super::message::{Prepared, Refusal, Reply};
+use super::slots::{Cold, Entry, Lifecycle, Port};
+use super::stream::is_same;
+use crate::consumer::{Ack, ConsumerSpec, Mailbox, MailboxName, Note};
+use crate::control::{Event, Place};
+use crate::flush::Owed;
+use crate::log::EncodeError;
+use crate::run::StartJob;
+use crate::sync::Ordering;
+use crate::words::{Handle, Offset, Slot};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How a shape ends.
+pub(super) enum Ending {
+    /// Its embedder removed it.
+    Removed,
+    /// Its consumer cannot be served (section 3.6).
+    Undeliverable { offset: Offset, cause: String },
+    /// Its log is not valid any more.
+    Invalidated { cause: String },
+}
+
+/// A shape that is on its way out.
+pub(super) struct Leaving {
+    handle: Handle,
+    /// [`Lifecycle::Removed`] or [`Lifecycle::Undeliverable`].
+    state: Lifecycle,
+    /// Until its part is dropped.
+    mailbox: Option<Arc<Mailbox>>,
+    durable: bool,
+}
+
+/// Shapes on their way out; as many as were removed and whose consumers have not let go.
+pub(super) type Leavers = BTreeMap<Slot, Leaving>;
+
+impl Shard {
+    /// Adds shapes, all of them or none.
+    pub(super) fn handle_add(&mut self, shapes: Vec<Prepared>, reply: Reply) {
+        let count = shapes.len();
+        if let Err(refusal) = self.admit(&shapes) {
+            drop(reply.send(Err(refusal)));
+            return;
+        }
+        // In the middle of a transaction: the shape starts with the next one.
+        let after = self.stream.open.as_ref().map_or(self.stream.processed, |open| open.commit);
+        let first = Offset::commit_mark(after);
+        let mut places = Vec::with_capacity(count);
+        for shape in shapes {
+            let slot = Slot::new(self.next_slot);
+            self.next_slot += 1;
+            let Prepared { handle, definition, relation, .. } = &shape;
+            let record = self.encoder.add_shape(slot, *handle, first, relation, definition);
+            self.must_fit(record);
+            let definition = Arc::clone(definition);
+            let shard = self.number as u32;
+            places.push((*handle, Place { shard, slot, first, definition }));
+            self.enter_slot(slot, first, Owed::new(after), shape);
+        }
+        self.commit.when_durable(OnSync::Enter(places));
+        self.commit.when_durable(OnSync::Answer(reply, Ok(count)));
+    }
+
+    fn admit(&mut self, shapes: &[Prepared]) -> Result<(), Refusal> {
+        if self.stopping.is_some() {
+            return Err(Refusal::Stopping);
+        }
+        if u64::from(self.next_slot) + shapes.len() as u64 > u64::from(u32::MAX) {
+            return Err(Refusal::Slots);
+        }
+        for shape in shapes {
+            match self.relations.get(&shape.relation.oid) {
+                Some(known) if !is_same(known, &shape.relation) => {
+                    return Err(Refusal::Altered(Arc::clone(known)));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a shape its slot, and starts its consumer.
+    pub(super) fn enter_slot(&mut self, slot: Slot, first: Offset, owed: Owed, shape: Prepared) {
+        let Prepared { handle, definition, relation, predicate, consumer } = shape;
+        let has_consumer = consumer.has_factory();
+        self.relations.entry(relation.oid).or_insert_with(|| Arc::clone(&relation));
+        if first.commit > self.stream.processed {
+            // What is left of the open transaction is none of its business.
+            self.stream.newcomers.push(slot);
+        } else {
+            self.router.insert(slot, relation.oid, &predicate);
+        }
+        let cold =
+            Cold { handle, definition, relation, predicate, first, incarnation: 0, consumer };
+        let entry = Entry {
+            state: if has_consumer { Lifecycle::Dead } else { Lifecycle::Running },
+            ack: cold.consumer.ack(),
+            open: false,
+            deaths: 0,
+            owed,
+            port: Port::Closed,
+            mailbox: None,
+            cold: Box::new(cold),
+        };
+        self.slots.insert(slot, entry);
+        if has_consumer {
+            self.attended.insert(slot.as_u32());
+            self.counters().lagging.add(1);
+            self.start_consumer(slot);
+        }
+    }
+
+    /// The shapes that came during the transaction that has ended are routed to from here on.
+    pub(super) fn route_newcomers(&mut self) {
+        for slot in std::mem::take(&mut self.stream.newcomers) {
+            if let Some(entry) = self.slots.get_mut(slot) {
+                self.router.insert(slot, entry.cold.relation.oid, &entry.cold.predicate);
+            }
+        }
+    }
+
+    /// Queues the factory for the next incarnation. A first start is a restart.
+    pub(super) fn start_consumer(&mut self, slot: Slot) {
+        let Some(entry) = self.slots.get_mut(slot) else { return };
+        let (factory, inline) = match &entry.cold.consumer {
+            ConsumerSpec::Log => return,
+            ConsumerSpec::Mailbox { factory, .. } => (Arc::clone(factory), false),
+            ConsumerSpec::Inline { factory, .. } => (Arc::clone(factory), true),
+        };
+        let cold = &mut entry.cold;
+        cold.incarnation += 1;
+        let name = MailboxName { handle: cold.handle, slot, incarnation: cold.incarnation };
+        let page = self.dirty.page_for(slot);
+        let mailbox = Arc::new(Mailbox::new(name, Arc::clone(&self.link), page));
+        let (sender, receiver) = crossbeam_channel::bounded(self.limits.mailbox_places);
+        // A watch that is gone has ended with its engine.
+        drop(self.watched.send(Arc::downgrade(&mailbox)));
+        let first = cold.first;
+        let flushed = entry.owed.flushed;
+        let last_reported = (flushed > first.complete_through()).then_some(flushed);
+        entry.state = Lifecycle::Restarting;
+        entry.port = Port::Mail(sender);
+        entry.mailbox = Some(Arc::clone(&mailbox));
+        self.count_places(1);
+        self.pool.start(StartJob { mailbox, receiver, factory, first, last_reported, inline });
+    }
+
+    /// Removes a shape.
+    pub(super) fn handle_remove(&mut self, handle: Handle, slot: Slot, reply: Reply) {
+        let is_it = |entry: &mut Entry| entry.cold.handle == handle;
+        if !self.slots.get_mut(slot).is_some_and(is_it) {
+            drop(reply.send(Err(Refusal::Unknown)));
+            return;
+        }
+        self.end_shape(slot, Ending::Removed);
+        self.commit.when_durable(OnSync::Answer(reply, Ok(1)));
+    }
+
+    /// Invalidates every shape.
+    pub(super) fn handle_invalidate_all(&mut self, cause: &str, reply: Reply) {
+        let slots = self.slots.all();
+        for &slot in &slots {
+            self.invalidate(slot, cause);
+        }
+        self.commit.when_durable(OnSync::Answer(reply, Ok(slots.len())));
+    }
+
+    /// Invalidates a shape for a reason that is not its consumer's.
+    pub(super) fn invalidate(&mut self, slot: Slot, cause: &str) {
+        self.end_shape(slot, Ending::Invalidated { cause: cause.to_owned() });
+    }
+
+    /// Takes the shape in `slot` out of everything, and writes why. Once stopping, nothing is
+    /// invalidated (R16).
+    pub(super) fn end_shape(&mut self, slot: Slot, ending: Ending) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let Some(mut entry) = self.slots.remove(slot) else { return };
+        let handle = entry.cold.handle;
+        self.attended.remove(slot.as_u32());
+        self.stream.newcomers.retain(|newcomer| *newcomer != slot);
+        self.router.remove(slot, entry.cold.relation.oid, &entry.cold.predicate);
+        if let Some(from) = entry.owed.release() {
+            self.commit.when_durable(OnSync::Settle(entry.ack, from));
+        }
+        let lagging = entry.cold.consumer.has_factory() && entry.state != Lifecycle::Running;
+        self.counters().lagging.sub(u64::from(lagging));
+        // Readers are told at once; what they held is void when the record is durable.
+        self.control.registry.leave(handle);
+        let state = self.write_ending(slot, handle, ending);
+        let elsewhere = entry.mailbox.filter(|_| !matches!(entry.port, Port::Inline(_)));
+        self.drop_port(entry.port);
+        if let Some(mailbox) = &elsewhere {
+            mailbox.close();
+            self.pool.wake(mailbox);
+        }
+        self.leaving.insert(slot, Leaving { handle, state, mailbox: elsewhere, durable: false });
+        self.commit.when_durable(OnSync::Left(slot));
+    }
+
+    fn write_ending(&mut self, slot: Slot, handle: Handle, ending: Ending) -> Lifecycle {
+        let at = self.stream.accepted;
+        let (cause, event) = match ending {
+            Ending::Removed => {
+                let record = self.encoder.remove_shape(slot, handle, at);
+                self.must_fit(record);
+                return Lifecycle::Removed;
+            }
+            Ending::Undeliverable { offset, cause } => {
+                self.counters().undeliverable.add(1);
+                (cause.clone(), Event::Undeliverable { handle, offset, cause })
+            }
+            Ending::Invalidated { cause } => {
+                self.counters().invalidated.add(1);
+                (cause.clone(), Event::Invalidated { handle, offset: at, cause })
+            }
+        };
+        let record = self.encoder.invalidate(slot, handle, at, &cause);
+        self.must_fit(record);
+        self.commit.when_durable(OnSync::Say(event));
+        Lifecycle::Undeliverable
+    }
+
+    /// A record that does not fit would be lost, and with it what it stands for.
+    fn must_fit(&self, record: Result<(), EncodeError>) {
+        if let Err(error) = record {
+            self.control.poison(&format!("shard {}: {error}", self.number));
+        }
+    }
+
+    /// Closes a shape's port. A consumer that lies in it is dropped here and now: before its
+    /// successor's factory runs (R6), and by contract without blocking.
+    pub(super) fn drop_port(&mut self, port: Port) {
+        match port {
+            Port::Inline(part) => part.retire(&mut self.hands.tally),
+            Port::Mail(_) => self.count_places(-1),
+            Port::Closed => {}
+        }
+    }
+
+    /// Mailboxes came or went: their places count for the publisher (R17).
+    pub(super) fn count_places(&mut self, mailboxes: i64) {
+        let gauge = &self.link.gauges.mail_places;
+        let places = mailboxes * self.limits.mailbox_places as i64;
+        // Relaxed: one writer; a hint for the publisher.
+        gauge.store(gauge.load(Ordering::Relaxed).wrapping_add_signed(places), Ordering::Relaxed);
+    }
+
+    /// The record of a shape's end is durable.
+    pub(super) fn left_durably(&mut self, slot: Slot, now: Instant) {
+        self.counters().shapes.sub(1);
+        if let Some(leaving) = self.leaving.get_mut(&slot) {
+            leaving.durable = true;
+        }
+        self.check_left(slot, now);
+    }
+
+    /// Looks at a shape that leaves: is its consumer dropped?
+    pub(super) fn check_left(&mut self, slot: Slot, now: Instant) {
+        let Some(leaving) = self.leaving.get_mut(&slot) else { return };
+        // Its note may be of an end that came before it was told to leave.
+        let note = leaving.mailbox.as_ref().and_then(|mailbox| mailbox.take_note());
+        if let Some(Note::Gone | Note::Died(..) | Note::NotStarted(_)) = note {
+            leaving.mailbox = None;
+        }
+        if leaving.durable && leaving.mailbox.is_none() {
+            let (handle, state) = (leaving.handle, leaving.state);
+            self.leaving.remove(&slot);
+            if state == Lifecycle::Removed {
+                self.control.events.say(Event::Removed { handle }, now);
+            }
+        }
+    }
+}
+
+impl ConsumerSpec {
+    /// Whether there is a consumer beside the log.
+    pub(super) fn has_factory(&self) -> bool {
+        !matches!(self, ConsumerSpec::Log)
+    }
+
+    /// Whether the flushed LSN waits for it.
+    pub(crate) fn ack(&self) -> Ack {
+        match self {
+            ConsumerSpec::Log => Ack::Log,
+            ConsumerSpec::Mailbox { ack, .. } | ConsumerSpec::Inline { ack, .. } => *ack,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Message: what comes into a shard through its channel, in stream order.
+
+use crate::consumer::ConsumerSpec;
+use crate::predicate::Predicate;
+use crate::words::{Fragment, Handle, Relation, ShapeDefinition, Slot};
+use crossbeam_channel::Sender;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A shape that was checked and compiled, ready to be added.
+pub(crate) struct Prepared {
+    pub(crate) handle: Handle,
+    pub(crate) definition: Arc<ShapeDefinition>,
+    /// What it was compiled against.
+    pub(crate) relation: Arc<Relation>,
+    pub(crate) predicate: Predicate,
+    pub(crate) consumer: ConsumerSpec,
+}
+
+/// Why a shard did not do what it was asked; everything is as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The table was altered between the shape's compilation and its place in the stream.
+    Altered(Arc<Relation>),
+    /// The shard has given out all 2^32 slots.
+    Slots,
+    /// The shape is not here: removed or invalidated meanwhile.
+    Unknown,
+    /// The engine stops.
+    Stopping,
+}
+
+/// Sent when what was asked is durable: the number of shapes that it concerned.
+pub(crate) type Reply = Sender<Result<usize, Refusal>>;
+
+/// Shapes in one `Add`: so many that a message costs little, so few that the stream flows on.
+pub(crate) const ADDED_MAX: usize = 1_024;
+
+/// See the file's head.
+pub(crate) enum Message {
+    Fragment(Arc<Fragment>),
+    /// At most [`ADDED_MAX`] shapes; all or none of them.
+    Add(Vec<Prepared>, Reply),
+    Remove(Handle, Slot, Reply),
+    InvalidateAll(Arc<str>, Reply),
+    /// The last message. What is owed then may be flushed until the deadline.
+    Stop(Instant),
+}

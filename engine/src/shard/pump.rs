@@ -1,0 +1,143 @@
+//! Pump: what a shard's thread does in each round: synced batches, marks, messages, the tick, and
+//! then the batch and the frontier. It sleeps on all of these together (R5).
+
+use super::Shard;
+use super::message::Message;
+use super::stop::ShardEnd;
+use crate::log::Batch;
+use crate::report::Sleeper;
+use crossbeam_channel::{Receiver, Select};
+use std::time::{Duration, Instant};
+
+/// Messages that are taken in one round before marks are looked at again.
+const MESSAGES_MAX: usize = 16;
+/// The time between two ticks, and while something waits for the clock.
+const TICK: Duration = Duration::from_millis(100);
+const TICK_IN_NEED: Duration = Duration::from_millis(5);
+
+/// Where things come from.
+pub(crate) struct Inbox {
+    pub(crate) messages: Receiver<Message>,
+    /// Room for one lifecycle message more, for each that was taken.
+    pub(crate) lifecycle_credits: Receiver<()>,
+    pub(crate) synced: Receiver<Batch>,
+    pub(crate) sleeper: Sleeper,
+}
+
+/// See the file's head.
+pub(crate) struct Pump {
+    shard: Shard,
+    inbox: Inbox,
+    ticked: Instant,
+}
+
+impl Pump {
+    pub(crate) fn new(shard: Shard, inbox: Inbox, now: Instant) -> Pump {
+        Pump { shard, inbox, ticked: now }
+    }
+
+    /// One round. Whether there may be more to do at once.
+    pub(crate) fn step(&mut self, now: Instant) -> bool {
+        let mut worked = false;
+        while let Ok(batch) = self.inbox.synced.try_recv() {
+            self.shard.handle_synced(batch, now);
+            worked = true;
+        }
+        if self.shard.has_marks() {
+            self.shard.drain_marks(now);
+            worked = true;
+        }
+        for _ in 0..MESSAGES_MAX {
+            if !self.take_message(now) {
+                break;
+            }
+            worked = true;
+            if self.shard.has_marks() {
+                break;
+            }
+        }
+        if now.duration_since(self.ticked) >= self.tick() {
+            self.ticked = now;
+            self.shard.tick(now);
+        }
+        let idle = self.inbox.messages.is_empty() || !self.shard.takes_more();
+        worked |= self.shard.close_batch(idle, now);
+        self.shard.publish();
+        worked
+    }
+
+    /// Whether the shard has stopped and has nothing more to wait for.
+    pub(crate) fn is_done(&mut self, now: Instant) -> bool {
+        self.shard.is_done(now)
+    }
+
+    /// Sleeps until there is something to do.
+    pub(crate) fn sleep(&self) {
+        let sleeper = &self.inbox.sleeper;
+        sleeper.prepare();
+        let takes = self.shard.takes_more() && !self.shard.is_stopping();
+        let nothing = self.inbox.synced.is_empty()
+            && !self.shard.has_marks()
+            && !(takes && !self.inbox.messages.is_empty());
+        if nothing {
+            let mut select = Select::new();
+            select.recv(sleeper.receiver());
+            if takes {
+                select.recv(&self.inbox.messages);
+            }
+            // A time-out is a tick.
+            drop(select.ready_timeout(self.tick()));
+            drop(sleeper.receiver().try_recv());
+        }
+        sleeper.cancel();
+    }
+
+    /// The shard's end.
+    pub(crate) fn finish(self) -> ShardEnd {
+        self.shard.finish()
+    }
+
+    fn tick(&self) -> Duration {
+        if self.shard.waits_for_the_clock() { TICK_IN_NEED } else { TICK }
+    }
+
+    fn take_message(&mut self, now: Instant) -> bool {
+        if !self.shard.takes_more() {
+            return false;
+        }
+        let Ok(message) = self.inbox.messages.try_recv() else { return false };
+        match &message {
+            Message::Fragment(_) => self.shard.control.gate.leave(self.shard.number),
+            Message::Stop(_) => {}
+            // There is one, because the sender has put it there.
+            _ => drop(self.inbox.lifecycle_credits.try_recv()),
+        }
+        self.shard.handle(message, now);
+        true
+    }
+}
+
+impl Shard {
+    /// Takes one message, in stream order.
+    pub(crate) fn handle(&mut self, message: Message, now: Instant) {
+        match message {
+            Message::Fragment(fragment) => self.handle_fragment(&fragment, now),
+            Message::Add(shapes, reply) => self.handle_add(shapes, reply),
+            Message::Remove(handle, slot, reply) => self.handle_remove(handle, slot, reply),
+            Message::InvalidateAll(cause, reply) => self.handle_invalidate_all(&cause, reply),
+            Message::Stop(deadline) => self.handle_stop(deadline, now),
+        }
+    }
+
+    /// What is done by the clock.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.restart_paced(now);
+        self.sweep(now);
+    }
+
+    fn waits_for_the_clock(&self) -> bool {
+        self.pacing.is_waiting()
+            || self.is_stopping()
+            || self.owed.consumers.unflushed_bytes() > self.limits.consumer_bytes_max
+    }
+}

@@ -1,0 +1,192 @@
+//! Slots: a shard's shapes by slot. Paged, because slots are never used again: pages of shapes that
+//! are all gone go too (R8).
+
+use crate::consumer::{Ack, ConsumerSpec, Mail, Mailbox, Part};
+use crate::flush::Owed;
+use crate::predicate::Predicate;
+use crate::words::{Handle, Offset, Relation, ShapeDefinition, Slot};
+use crossbeam_channel::Sender;
+use std::sync::Arc;
+
+/// Where a shape's consumer is in its life. A first start is a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lifecycle {
+    /// Its factory is queued or runs.
+    Restarting,
+    /// It is sent nothing and fed from the log (R4).
+    Lagging,
+    /// It is fed through the boundary that the shard named, and sent what comes after it.
+    Joining,
+    /// It is sent everything. A shape without a consumer is always here: its log runs.
+    Running,
+    /// It ended and is not made again: the engine stops, or its restart is paced.
+    Dead,
+    /// The shape is invalidated; its part is on its way out.
+    Undeliverable,
+    /// The shape is removed; its part is on its way out (R12).
+    Removed,
+}
+
+impl Lifecycle {
+    /// Whether deliveries go out to it now.
+    pub(super) fn is_sent_to(self) -> bool {
+        matches!(self, Lifecycle::Running | Lifecycle::Joining)
+    }
+
+    /// Goes to `state`. How many consumers stopped running by that: one or none.
+    pub(super) fn stop(&mut self, state: Lifecycle) -> u64 {
+        u64::from(std::mem::replace(self, state) == Lifecycle::Running)
+    }
+}
+
+/// How deliveries reach a shape's consumer.
+pub(super) enum Port {
+    /// They do not: there is none, or not now.
+    Closed,
+    Mail(Sender<Mail>),
+    Inline(Box<Part>),
+}
+
+/// A shape in its shard. The fields that a delivery touches share a cache line; the rest is `cold`.
+pub(super) struct Entry {
+    pub(super) state: Lifecycle,
+    pub(super) ack: Ack,
+    /// Something of the open transaction was routed to it, and the commit not yet.
+    pub(super) open: bool,
+    /// Deaths since the flushed mark last moved.
+    pub(super) deaths: u8,
+    pub(super) owed: Owed,
+    pub(super) port: Port,
+    pub(super) mailbox: Option<Arc<Mailbox>>,
+    pub(super) cold: Box<Cold>,
+}
+
+/// What only lifecycle changes need.
+pub(super) struct Cold {
+    pub(super) handle: Handle,
+    pub(super) definition: Arc<ShapeDefinition>,
+    pub(super) relation: Arc<Relation>,
+    pub(super) predicate: Predicate,
+    /// Everything after this offset is the shape's.
+    pub(super) first: Offset,
+    pub(super) consumer: ConsumerSpec,
+    pub(super) incarnation: u64,
+}
+
+const _: () = assert!(size_of::<Entry>() == 64, "a delivery touches one cache line of the entry");
+
+const PAGE_SLOTS: usize = 1_024;
+
+struct Page {
+    living: usize,
+    entries: Box<[Option<Entry>]>,
+}
+
+/// See the file's head.
+#[derive(Default)]
+pub(super) struct Slots {
+    pages: Vec<Option<Page>>,
+    living: usize,
+}
+
+impl Slots {
+    pub(super) fn len(&self) -> usize {
+        self.living
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
+        let page = self.pages.get_mut(slot.index() / PAGE_SLOTS)?.as_mut()?;
+        page.entries[slot.index() % PAGE_SLOTS].as_mut()
+    }
+
+    pub(super) fn insert(&mut self, slot: Slot, entry: Entry) {
+        let number = slot.index() / PAGE_SLOTS;
+        if self.pages.len() <= number {
+            self.pages.resize_with(number + 1, || None);
+        }
+        let empty = || Page { living: 0, entries: (0..PAGE_SLOTS).map(|_| None).collect() };
+        let page = self.pages[number].get_or_insert_with(empty);
+        let place = &mut page.entries[slot.index() % PAGE_SLOTS];
+        assert!(place.is_none(), "slot {slot} is in use: a slot is never used again");
+        *place = Some(entry);
+        page.living += 1;
+        self.living += 1;
+    }
+
+    pub(super) fn remove(&mut self, slot: Slot) -> Option<Entry> {
+        let place = self.pages.get_mut(slot.index() / PAGE_SLOTS)?;
+        let page = place.as_mut()?;
+        let entry = page.entries[slot.index() % PAGE_SLOTS].take()?;
+        page.living -= 1;
+        self.living -= 1;
+        if page.living == 0 {
+            *place = None;
+        }
+        Some(entry)
+    }
+
+    /// The living slots among the `count` after `from`, and where to go on (wraps around).
+    pub(super) fn slice(&self, from: usize, count: usize) -> (Vec<Slot>, usize) {
+        let end = self.pages.len() * PAGE_SLOTS;
+        let to = (from + count).min(end);
+        let living = |slot: &Slot| {
+            let page = self.pages[slot.index() / PAGE_SLOTS].as_ref();
+            page.is_some_and(|page| page.entries[slot.index() % PAGE_SLOTS].is_some())
+        };
+        let found = (from..to).map(|index| Slot::new(index as u32)).filter(living).collect();
+        (found, if to == end { 0 } else { to })
+    }
+
+    /// All living slots. A walk: for shutdown and for what ends every shape.
+    pub(super) fn all(&self) -> Vec<Slot> {
+        self.slice(0, self.pages.len() * PAGE_SLOTS).0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::TableName;
+
+    fn entry(handle: u64) -> Entry {
+        let table = TableName::new("public", "items");
+        Entry {
+            state: Lifecycle::Running,
+            ack: Ack::Log,
+            open: false,
+            deaths: 0,
+            owed: Owed::default(),
+            port: Port::Closed,
+            mailbox: None,
+            cold: Box::new(Cold {
+                handle: Handle::new(handle),
+                definition: Arc::new(ShapeDefinition::table(table.clone())),
+                relation: Arc::new(Relation::new(1, table, Vec::new())),
+                predicate: Predicate::Always,
+                first: Offset::ZERO,
+                consumer: ConsumerSpec::Log,
+                incarnation: 0,
+            }),
+        }
+    }
+
+    #[test]
+    fn pages_of_gone_shapes_go_and_the_others_stay() {
+        let mut slots = Slots::default();
+        for number in 0..2_050 {
+            slots.insert(Slot::new(number), entry(number.into()));
+        }
+        for number in 0..1_024 {
+            assert!(slots.remove(Slot::new(number)).is_some());
+            assert!(slots.remove(Slot::new(number)).is_none(), "removal is idempotent (INV5)");
+        }
+        assert!(slots.pages[0].is_none() && slots.pages[1].is_some());
+        assert_eq!(slots.len(), 1_026);
+        assert_eq!(slots.all().len(), 1_026);
+        assert_eq!(slots.get_mut(Slot::new(2_049)).unwrap().cold.handle, Handle::new(2_049));
+        let (slice, next) = slots.slice(1_020, 8);
+        assert_eq!((slice.len(), next), (4, 1_028));
+        assert_eq!(slots.slice(2_048, 4_096).1, 0);
+    }
+}

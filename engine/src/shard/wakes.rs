@@ -1,0 +1,34 @@
+//! Wakes: mailboxes that have something new, gathered so that the pool is told once a batch.
+
+use crate::consumer::Mailbox;
+use crate::run::Pool;
+use std::sync::Arc;
+
+/// Mailboxes in one batch: what a runner takes at a time. Larger ones cost less to hand over and
+/// spread worse.
+const BATCH: usize = 128;
+
+#[derive(Default)]
+pub(super) struct Wakes {
+    batch: Vec<Arc<Mailbox>>,
+}
+
+impl Wakes {
+    /// Has the mailbox's part run, unless that is under way already.
+    #[inline]
+    pub(super) fn wake(&mut self, mailbox: &Arc<Mailbox>, pool: &Pool) {
+        if mailbox.seat().notify() {
+            self.batch.push(Arc::clone(mailbox));
+            if self.batch.len() == BATCH {
+                self.flush(pool);
+            }
+        }
+    }
+
+    /// Hands over what was gathered.
+    pub(super) fn flush(&mut self, pool: &Pool) {
+        if !self.batch.is_empty() {
+            pool.run_batch(std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH)));
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Delivery: what is published reaches the shapes that it matches, once and in order, in every
+//! placement, and the flushed LSN follows.
+
+mod support;
+
+use std::sync::Arc;
+use support::*;
+use walfan::{Ack, ConsumerSpec, Lsn};
+
+#[test]
+fn every_placement_sees_each_matching_change_once_and_in_order() {
+    let items = items();
+    for directory in [None, Some(tempfile::tempdir().unwrap())] {
+        let builder = match &directory {
+            Some(dir) => small().directory(dir.path()),
+            None => small(),
+        };
+        let (engine, mut publisher) = builder.start().unwrap();
+        engine.learn(Arc::clone(&items));
+        let mut consumers = Vec::new();
+        for placement in PLACEMENTS {
+            for ack in [Ack::Consumer, Ack::Log] {
+                let (all, hot) = (Seen::default(), Seen::default());
+                let whole = recorder(placement, ack, &all, reports());
+                engine.add_shape(shape(""), whole).unwrap();
+                let some = recorder(placement, ack, &hot, reports());
+                engine.add_shape(shape("kind = 'hot' OR id = 7"), some).unwrap();
+                consumers.push((all, hot));
+            }
+        }
+        let log = engine.add_shape(shape("kind = 'hot'"), ConsumerSpec::Log).unwrap();
+        publish_rows(&mut publisher, &items, 5..105, "cold");
+        publish_rows(&mut publisher, &items, 105..205, "hot");
+        assert_eq!(engine.wait_flushed(Lsn::new(204), LONG).unwrap(), Lsn::new(204));
+        for (all, hot) in &consumers {
+            wait_until("the last delivery", || joined(hot).len() == 101 && joined(all).len() == 200);
+            assert_eq!(joined(all), firsts(5..205));
+            let expected = [firsts(7..8), firsts(105..205)].concat();
+            assert_eq!(joined(hot), expected);
+            assert_eq!(hot.lock().unwrap().len(), 101, "something was seen twice");
+        }
+        if directory.is_some() {
+            assert_eq!(log_of(&engine, log), firsts(105..205));
+        }
+        let report = engine.shutdown(LONG).unwrap();
+        assert!(report.wedged.is_empty(), "{report:?}");
+        assert!(report.shards.iter().all(|shard| shard.flushed == Lsn::new(204)));
+    }
+}
