@@ -217,7 +217,7 @@ impl Mailbox {
     /// Whether the consumer waits for the engine: for a runner, for the feeder, for its lane.
     pub(crate) fn waits_for_us(&self) -> bool {
         // Relaxed: the sweep looks again.
-        self.seat.is_notified() || self.waits.load(Ordering::Relaxed)
+        self.seat.is_queued() || self.waits.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_started(&self) -> bool {

@@ -1,93 +1,126 @@
-//! Seat: where a part lies that at most one thread may run at a time, and the flag that says that
-//! there is something for it to do. Who takes the part runs it, so two runners cannot, by type.
+//! Seat: where a part lies that at most one thread may run at a time, and the word that says who
+//! is to run it. Who takes the part runs it, so two runners cannot, by type.
 //!
 //! Waker: leave the work, `notify`, and queue the seat's owner if told to. Runner: `take`, do all
-//! that is there, `park`; what `park` hands back has more to do.
+//! that is there, `park`; what `park` hands back has more to do. While somebody has the part, a wake
+//! queues nothing: `park` sees it. So the owner is queued once, however often it is woken.
 
-use crate::sync::{AtomicBool, Ordering, TakeCell};
+use crate::sync::{AtomicU8, Ordering, TakeCell};
+
+/// Somebody has the part. Set by who takes it, cleared by who lays it down.
+const TAKEN: u8 = 1;
+/// Something was left for the part since it was last taken. Set by wakers. Alone: the owner is in
+/// a runner's queue.
+const WOKEN: u8 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Seat<T> {
-    /// Something was left for the part since it was last taken. Set by wakers, cleared by who
-    /// takes the part.
-    notified: AtomicBool,
+    word: AtomicU8,
     part: TakeCell<T>,
 }
 
 impl<T> Seat<T> {
+    /// A seat whose part is still being made: it counts as taken until it is parked.
     pub(crate) fn empty() -> Seat<T> {
-        Seat { notified: AtomicBool::new(false), part: TakeCell::empty() }
+        Seat { word: AtomicU8::new(TAKEN), part: TakeCell::empty() }
     }
 
     /// Says that there is something to do. True: the caller queues the seat's owner for a runner.
     #[must_use]
     pub(crate) fn notify(&self) -> bool {
-        // Release: pairs with the acquire in `take` and `park`; who clears or reads the flag sees
-        // what was left before. A swap, because a load may run ahead of the store that left it.
-        !self.notified.swap(true, Ordering::AcqRel)
+        // Release: pairs with the acquire in `take` and `park`; who clears the bit sees what was
+        // left before. A read-modify-write, because a load may run ahead of the store that left it.
+        self.word.fetch_or(WOKEN, Ordering::AcqRel) == 0
     }
 
     /// Whether it waits for a runner.
-    pub(crate) fn is_notified(&self) -> bool {
+    pub(crate) fn is_queued(&self) -> bool {
         // Relaxed: a statistic for the sweep, which looks again.
-        self.notified.load(Ordering::Relaxed)
+        self.word.load(Ordering::Relaxed) == WOKEN
     }
 
-    /// Takes the part, if nobody has it. Where somebody has, the flag stays, and that one's `park`
-    /// sees it: clearing it here would lose the wake.
+    /// Takes the part, if nobody has it. Where somebody has, a wake stays, and that one's `park`
+    /// sees it: clearing it here would lose it.
     pub(crate) fn take(&self) -> Option<Box<T>> {
-        let part = self.part.take()?;
-        // Acquire: pairs with the release in `notify`.
-        self.notified.swap(false, Ordering::AcqRel);
-        Some(part)
+        // Relaxed: a guess, which the exchange checks.
+        let mut seen = self.word.load(Ordering::Relaxed);
+        while seen & TAKEN == 0 {
+            // Acquire: pairs with the release in `notify`, and in `park` of who had the part.
+            let exchanged =
+                self.word.compare_exchange(seen, TAKEN, Ordering::AcqRel, Ordering::Relaxed);
+            match exchanged {
+                Ok(_) => return self.part.take(),
+                Err(now) => seen = now,
+            }
+        }
+        None
     }
 
     /// Lays the part down. It comes back when there is something to do that came meanwhile.
     #[must_use]
     pub(crate) fn park(&self, part: Box<T>) -> Option<Box<T>> {
         drop(self.part.replace(part));
-        // Acquire: pairs with the release in `notify`. A waker whose runner found the cell empty
-        // did so before `put` in the cell's own order, and both are read-modify-writes of it, so
-        // its flag is visible here.
-        if self.notified.load(Ordering::Acquire) { self.take() } else { None }
+        // Release: pairs with the acquire in `take`; the next one finds the part. Acquire on
+        // failure: pairs with the release in `notify`.
+        let idle = self.word.compare_exchange(TAKEN, 0, Ordering::AcqRel, Ordering::Acquire);
+        if idle.is_ok() {
+            return None;
+        }
+        // Woken, and still ours. Acquire: a wake that came since the look above is taken with it.
+        self.word.swap(TAKEN, Ordering::AcqRel);
+        self.part.take()
     }
 
-    /// Lays the part down although there is more to do. True: the caller queues the owner.
-    #[must_use]
-    pub(crate) fn yield_to_others(&self, part: Box<T>) -> bool {
+    /// Lays the part down although there is more to do. The caller queues the owner.
+    pub(crate) fn yield_to_others(&self, part: Box<T>) {
         drop(self.part.replace(part));
-        self.notify()
+        // Release: pairs with the acquire in `take`. A wake that came meanwhile has queued nothing,
+        // and is answered by the caller's queueing.
+        self.word.swap(WOKEN, Ordering::AcqRel);
     }
 }
 
 #[cfg(all(test, loom))]
 mod tests {
     use super::*;
-    use crate::sync::AtomicU64;
-    use loom::thread;
-    use std::sync::Arc;
+    use crate::sync::{Arc, AtomicU64, model};
 
     struct Model {
         seat: Seat<u64>,
-        /// What was left to do, and how many runners want to look.
+        /// What was left to do, and how often the owner lies in the queue.
         left: AtomicU64,
         queued: AtomicU64,
     }
 
-    fn run(model: &Model) {
-        while model.queued.load(Ordering::Acquire) > 0 {
-            model.queued.fetch_sub(1, Ordering::AcqRel);
-            let mut next = model.seat.take();
-            while let Some(mut part) = next {
-                *part += model.left.swap(0, Ordering::AcqRel);
-                next = model.seat.park(part);
+    impl Model {
+        fn queue(&self) {
+            self.queued.fetch_add(1, Ordering::AcqRel);
+        }
+
+        fn dequeue(&self) -> bool {
+            let one_less = |queued: u64| queued.checked_sub(1);
+            self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok()
+        }
+
+        /// Runs what is queued; the first time it goes to the back of the queue half-way.
+        fn run(&self, mut yields: bool) {
+            while self.dequeue() {
+                let mut next = self.seat.take();
+                while let Some(mut part) = next {
+                    *part += self.left.swap(0, Ordering::AcqRel);
+                    if std::mem::take(&mut yields) {
+                        self.seat.yield_to_others(part);
+                        self.queue();
+                        break;
+                    }
+                    next = self.seat.park(part);
+                }
             }
         }
     }
 
-    #[test]
-    fn loom_a_wake_is_never_lost_and_the_part_never_runs_twice_at_once() {
-        loom::model(|| {
+    fn wake_and_run_at_once(yields: bool) {
+        model::check(move || {
             let model = Arc::new(Model {
                 seat: Seat::empty(),
                 left: AtomicU64::new(0),
@@ -97,21 +130,31 @@ mod tests {
             let wakers: Vec<_> = (0..2)
                 .map(|_| {
                     let model = Arc::clone(&model);
-                    thread::spawn(move || {
+                    model::spawn(move || {
                         model.left.fetch_add(1, Ordering::Relaxed);
                         if model.seat.notify() {
-                            model.queued.fetch_add(1, Ordering::AcqRel);
-                            run(&model);
+                            model.queue();
                         }
+                        model.run(yields);
                     })
                 })
                 .collect();
             for waker in wakers {
                 waker.join().unwrap();
             }
-            run(&model);
+            model.run(false);
             let part = model.seat.take().expect("parked at the end");
             assert_eq!(*part, 2, "work was left behind");
         });
+    }
+
+    #[test]
+    fn loom_a_wake_is_never_lost_and_the_part_never_runs_twice_at_once() {
+        wake_and_run_at_once(false);
+    }
+
+    #[test]
+    fn loom_a_part_that_goes_to_the_back_of_the_queue_is_never_lost() {
+        wake_and_run_at_once(true);
     }
 }

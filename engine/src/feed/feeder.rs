@@ -47,6 +47,9 @@ impl Feeder {
         for member in admitted {
             spoke |= self.admit(member, wake);
         }
+        spoke |= self.feed_cohort(wake)?;
+        // Last, because everything above may have left members there: whoever is left when this
+        // returns is woken by the sync that covers its boundary.
         if !self.joining.is_empty() {
             let durable = self.link.await_sync();
             let ready = |member: &mut Member| member.boundary.is_none_or(|b| b <= durable);
@@ -55,7 +58,6 @@ impl Feeder {
                 spoke |= self.admit(member, wake);
             }
         }
-        spoke |= self.feed_cohort(wake)?;
         if spoke {
             self.link.wake.notify();
         }
@@ -108,7 +110,11 @@ impl Feeder {
         let Some(from) = cohort.iter().map(|member| member.position).min() else {
             return Ok(false);
         };
-        let chunk = self.log.read(from)?;
+        let chunk = match self.log.read(from) {
+            // Dropped since they came here (memory store): who stands there is told so.
+            Err(LogError::BelowStart { .. }) => None,
+            chunk => chunk?,
+        };
         for member in cohort {
             spoke |= match &chunk {
                 Some(chunk) if !member.mailbox.is_closed() => self.feed_member(member, chunk, wake),

@@ -116,9 +116,8 @@ impl Pool {
     /// Lays a part down that was taken; if something came for it meanwhile, it runs.
     pub(crate) fn park(&self, mailbox: &Arc<Mailbox>, part: Box<Part>) {
         if let Some(part) = mailbox.seat().park(part) {
-            if mailbox.seat().yield_to_others(part) {
-                self.push(Urgent::Run(Arc::clone(mailbox)));
-            }
+            mailbox.seat().yield_to_others(part);
+            self.push(Urgent::Run(Arc::clone(mailbox)));
         }
     }
 

@@ -141,9 +141,8 @@ impl Runner {
             match step {
                 Step::More if self.local.is_empty() && !self.pool.has_work() => continue,
                 Step::More => {
-                    if mailbox.seat().yield_to_others(part) {
-                        self.local.push(Arc::clone(mailbox));
-                    }
+                    mailbox.seat().yield_to_others(part);
+                    self.local.push(Arc::clone(mailbox));
                     return;
                 }
                 Step::Back(member) => {
@@ -209,9 +208,8 @@ impl Runner {
         loop {
             let more = feeder.step(&mut |mailbox| self.pool.wake(mailbox))?;
             if more {
-                if self.pool.feeders[shard].yield_to_others(feeder) {
-                    self.pool.push(Urgent::Feed(shard));
-                }
+                self.pool.feeders[shard].yield_to_others(feeder);
+                self.pool.push(Urgent::Feed(shard));
                 return Ok(());
             }
             match self.pool.feeders[shard].park(feeder) {
