@@ -24,6 +24,10 @@ pub(super) struct View {
     pub(super) len: u64,
     /// The last position before the block.
     pub(super) from: Offset,
+    /// The last position in it that can be read.
+    pub(super) through: Offset,
+    /// Whether nothing more is written to it.
+    pub(super) closed: bool,
     pub(super) limit: Limit,
 }
 
@@ -98,6 +102,8 @@ impl Index {
             position: block.position,
             len: block.len,
             from: before.map_or(self.start, |block| block.through),
+            through: block.through,
+            closed: index + 1 < self.blocks.len(),
             limit: self.limit.clone(),
         })
     }

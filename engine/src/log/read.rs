@@ -124,6 +124,12 @@ pub(crate) fn read_shape(
     while scanned < SCAN_BYTES_MAX {
         // Before looking for more: what is durable by now is then found.
         let durable = Offset::commit_mark(log.durable_commit());
+        if let Some(block) = log.quiet_block(page.through, slot)? {
+            // It counts as if it were read: readers in step stay in step.
+            scanned += block.len;
+            page.through = block.through;
+            continue;
+        }
         let Some(chunk) = log.read(page.through)? else {
             page.through = page.through.max(durable);
             page.up_to_date = true;
@@ -168,11 +174,11 @@ struct Room {
 }
 
 impl Room {
-    /// Takes the room of one change of `bytes` bytes. False: it is not there.
+    /// Takes the room of one change of `bytes` bytes. False: it is not there, nor for any other.
     fn take(&mut self, bytes: usize) -> bool {
         let ReadLimits { changes_max, bytes_max } = &mut self.left;
         let fits = *changes_max > 0 && *bytes_max >= bytes;
-        *changes_max = changes_max.saturating_sub(1);
+        *changes_max = if fits { *changes_max - 1 } else { 0 };
         *bytes_max = bytes_max.saturating_sub(bytes);
         fits
     }

@@ -7,7 +7,7 @@ use super::device::{Device, MemoryDevice, ReadAt};
 use super::encode::{Batch, Encoder, Resume};
 use super::index::{Index, View};
 use crate::sync::{AtomicU64, Ordering};
-use crate::words::{Lsn, Offset};
+use crate::words::{Lsn, Offset, Slot};
 use parking_lot::RwLock;
 use std::fmt;
 use std::io;
@@ -82,22 +82,20 @@ impl Log {
     /// lie at or below `after`.
     pub(crate) fn read(&self, after: Offset) -> Result<Option<Arc<Chunk>>, LogError> {
         loop {
-            let view = {
-                let index = self.index.read();
-                if after < index.start() {
-                    return Err(LogError::BelowStart { after, start: index.start() });
-                }
-                index.view(after)
-            };
-            let Some(view) = view else { return Ok(None) };
+            let Some(view) = self.view(after)? else { return Ok(None) };
             let block = self.cache.block(view.number);
             let chunk = block.lock().read(self, &view, after);
             match chunk {
                 // Dropped while we were on the way to it: look again.
-                Err(_) if !self.holds(&view) => self.cache.forget_below(view.number + 1),
+                Err(_) if !self.holds(&view) => {}
                 chunk => return chunk.map(Some),
             }
         }
+    }
+
+    /// The block that holds what follows `after`, if it is known to hold nothing for `slot`.
+    pub(super) fn quiet_block(&self, after: Offset, slot: Slot) -> Result<Option<View>, LogError> {
+        Ok(self.view(after)?.filter(|view| self.cache.is_quiet(view, slot)))
     }
 
     /// Drops whole blocks that hold nothing above `through`, on a device that can (R14). Returns
@@ -125,6 +123,18 @@ impl Log {
             cache: Cache::default(),
             durable_commit: AtomicU64::new(durable.as_u64()),
         })
+    }
+
+    fn view(&self, after: Offset) -> Result<Option<View>, LogError> {
+        let index = self.index.read();
+        if after < index.start() {
+            return Err(LogError::BelowStart { after, start: index.start() });
+        }
+        Ok(index.view(after))
+    }
+
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     pub(super) fn seed(&self) -> u32 {

@@ -3,6 +3,7 @@
 
 mod crash;
 mod file;
+mod paging;
 mod reading;
 mod shapes;
 mod world;

@@ -2,7 +2,7 @@
 
 use super::super::device::{Device, MemoryDevice, ReadAt};
 use super::super::store::on_empty;
-use super::super::{LogError, in_memory};
+use super::super::{LogError, ReadLimits, in_memory, read_shape};
 use super::file::{Folder, reopen};
 use super::world::{World, op};
 use crate::words::{Handle, Lsn, Offset, Relation, ShapeDefinition, Slot, TableName};
@@ -48,6 +48,9 @@ proptest! {
         let before = Offset::ZERO;
         if world.log.start() > before {
             let refused = matches!(world.log.read(before), Err(LogError::BelowStart { .. }));
+            prop_assert!(refused);
+            let page = read_shape(&world.log, Slot::new(0), before, ReadLimits::default());
+            let refused = matches!(page, Err(LogError::BelowStart { .. }));
             prop_assert!(refused);
         }
     }

@@ -3,8 +3,8 @@
 
 use super::super::{Batch, Encoder, Log, Logged, RecoveredShape, Syncer};
 use crate::words::{
-    Column, Form, Handle, Lsn, Offset, Relation, Routed, ShapeDefinition, SharedSet, Slot,
-    TableName, Targets, TransactionBuilder, Value,
+    Column, Form, Fragment, Handle, Lsn, Offset, Operation, Relation, Routed, RowRef,
+    ShapeDefinition, SharedSet, Slot, TableName, Targets, TransactionBuilder, Value,
 };
 use proptest::prelude::*;
 use roaring::RoaringBitmap;
@@ -64,7 +64,10 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
 pub(super) struct Seen {
     pub(super) offset: Offset,
     pub(super) slot: Option<Slot>,
-    what: String,
+    /// As it happened.
+    what: Arc<str>,
+    /// As the slot's shape sees it.
+    pub(super) shown: Arc<str>,
 }
 
 pub(super) struct World {
@@ -211,17 +214,14 @@ impl World {
             specs.iter().enumerate().filter_map(|(index, spec)| self.route(index, spec)).collect();
         self.encoder.fragment(&fragment, &routed).unwrap();
         for routed in &routed {
-            let change = fragment.get(routed.change as usize).unwrap();
-            let what = format!("{change:?} {:?}", change.relation());
-            see(&mut self.open, change.offset(), &what, routed);
+            see(&mut self.open, &fragment, routed);
         }
         self.logged_open |= !routed.is_empty();
         if commit {
             self.sent.clear();
             let commit = Lsn::new(self.lsn);
             if std::mem::take(&mut self.logged_open) {
-                let what = format!("{:?} {}", fragment.end_lsn(), fragment.xid());
-                self.open.push(Seen { offset: Offset::commit_mark(commit), slot: None, what });
+                see_commit(&mut self.open, &fragment);
             }
             self.committed.append(&mut self.open);
             self.committed_through = commit;
@@ -229,16 +229,19 @@ impl World {
     }
 
     fn route(&self, index: usize, spec: &Spec) -> Option<Routed> {
-        let targets = |(mask, slots): &(u8, Vec<u32>)| {
+        // The three are disjoint: what would meet an earlier one is left out.
+        let mut taken = RoaringBitmap::new();
+        let mut targets = |(mask, slots): &(u8, Vec<u32>)| {
             let sets = self.sets.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1);
-            let sets: Vec<_> = sets.map(|(_, set)| set.clone()).collect();
+            let sets = sets.map(|(_, set)| set.clone());
+            let sets: Vec<_> = sets.filter(|set| set.slots.is_disjoint(&taken)).collect();
+            sets.iter().for_each(|set| taken |= &*set.slots);
             let mut slots = slots.clone();
-            slots.retain(|&slot| sets.iter().all(|set| !set.slots.contains(slot)));
+            slots.retain(|&slot| taken.insert(slot));
             slots.sort_unstable();
-            slots.dedup();
             Targets { sets: sets.into(), slots: slots.into_iter().map(Slot::new).collect() }
         };
-        let [as_is, as_insert, as_delete] = spec.targets.each_ref().map(targets);
+        let [as_is, as_insert, as_delete] = spec.targets.each_ref().map(&mut targets);
         let routed = Routed { change: index as u32, as_is, as_insert, as_delete };
         (!routed.is_empty()).then_some(routed)
     }
@@ -314,28 +317,53 @@ impl Spec {
     }
 }
 
-fn see(seen: &mut Vec<Seen>, offset: Offset, what: &str, routed: &Routed) {
+fn see(seen: &mut Vec<Seen>, fragment: &Fragment, routed: &Routed) {
     let start = seen.len();
+    let change = fragment.get(routed.change as usize).unwrap();
+    let (relation, xid) = (change.relation(), fragment.xid());
     for (form, targets) in routed.forms() {
+        let what: Arc<str> = format!("{form:?} {change:?} {relation:?}").into();
+        let (old, new) = (change.old_row(), change.new_row());
+        let (operation, old, new) = match form {
+            Form::AsIs => (change.operation(), old, new),
+            Form::Insert => (Operation::Insert, None, new),
+            Form::Delete => (Operation::Delete, old, None),
+        };
+        let shown = show(operation, old, new, relation, xid);
         targets.for_each(|slot| {
-            let what = format!("{form:?} {what}");
-            seen.push(Seen { offset, slot: Some(slot), what });
+            let (what, shown) = (what.clone(), shown.clone());
+            seen.push(Seen { offset: change.offset(), slot: Some(slot), what, shown });
         });
     }
     seen[start..].sort();
+}
+
+fn see_commit(seen: &mut Vec<Seen>, fragment: &Fragment) {
+    let what: Arc<str> = format!("{:?} {}", fragment.end_lsn(), fragment.xid()).into();
+    let offset = Offset::commit_mark(fragment.commit_lsn());
+    seen.push(Seen { offset, slot: None, shown: what.clone(), what });
+}
+
+/// What a shape is shown of a change.
+pub(super) fn show(
+    operation: Operation,
+    old: Option<RowRef<'_>>,
+    new: Option<RowRef<'_>>,
+    relation: &Relation,
+    xid: u32,
+) -> Arc<str> {
+    format!("{xid} {operation} {old:?} {new:?} {relation:?}").into()
 }
 
 fn see_entry(seen: &mut Vec<Seen>, entry: &Logged, after: Offset) {
     for routed in entry.routed.iter() {
         let change = entry.fragment.get(routed.change as usize).unwrap();
         if change.offset() > after {
-            let what = format!("{change:?} {:?}", change.relation());
-            see(seen, change.offset(), &what, routed);
+            see(seen, &entry.fragment, routed);
         }
     }
-    if let Some(end) = entry.fragment.end_lsn() {
-        let what = format!("{:?} {}", Some(end), entry.fragment.xid());
-        seen.push(Seen { offset: entry.fragment.last_offset(), slot: None, what });
+    if entry.fragment.commits() {
+        see_commit(seen, &entry.fragment);
     }
 }
 
