@@ -182,6 +182,10 @@ fn a_transaction_that_commits_late_is_found_in_blocks_that_were_read_before() {
         log_to(&mut encoder, &large.cut(), &[&[2]]);
         sync(&mut encoder);
         logged += 1;
+        if logged == 1 {
+            // The first block is not closed yet: what is known of it would not be kept.
+            continue;
+        }
         let page = read_shape(&log, Slot::new(2), Offset::ZERO, LIMITS[0]).unwrap();
         assert!(page.up_to_date && page.changes.is_empty());
         assert_eq!(page.through, Offset::commit_mark(Lsn::new(10)));
