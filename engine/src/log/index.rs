@@ -141,7 +141,12 @@ impl Index {
             self.start = self.start.max(self.blocks.pop_front()?.through);
             self.first += 1;
         }
-        self.blocks.front().map(|block| (self.first, block.position))
+        let (first, position) = self.blocks.front().map(|block| (self.first, block.position))?;
+        if self.limit.void.first().is_some_and(|range| range.end <= position) {
+            let left = self.limit.void.iter().filter(|range| range.end > position);
+            self.limit.void = left.cloned().collect();
+        }
+        Some((first, position))
     }
 }
 
@@ -191,5 +196,20 @@ mod tests {
         assert_eq!(index.trim(Lsn::new(8)), Some((1, 10)));
         assert_eq!(index.trim(Lsn::new(9)), Some((2, 30)));
         assert_eq!(index.bytes(), 20);
+    }
+
+    #[test]
+    fn trimming_forgets_what_was_void_in_dropped_blocks_only() {
+        let mut index = Index::default();
+        let void = |from, lsn| Summary { void: vec![from..from + 5], ..commits(lsn) };
+        index.publish(0, 10, true, &void(0, 5));
+        index.publish(10, 10, true, &void(12, 6));
+        index.publish(20, 10, true, &void(25, 7));
+        index.trim(Lsn::new(4));
+        assert_eq!(*index.limit.void, [0..5, 12..17, 25..30]);
+        index.trim(Lsn::new(5));
+        assert_eq!(*index.limit.void, [12..17, 25..30]);
+        index.trim(Lsn::new(9));
+        assert_eq!(*index.limit.void, [25..30]);
     }
 }

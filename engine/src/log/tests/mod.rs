@@ -6,4 +6,5 @@ mod file;
 mod paging;
 mod reading;
 mod shapes;
+mod trimming;
 mod world;
