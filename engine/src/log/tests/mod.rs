@@ -4,6 +4,7 @@
 mod crash;
 mod file;
 mod paging;
+mod power;
 mod reading;
 mod shapes;
 mod trimming;
