@@ -156,6 +156,15 @@ impl Publisher {
         self.open.is_some()
     }
 
+    /// Gives up the transaction that is open, because its source will never send the rest: its slot
+    /// is gone, or was moved. To be called after [`Engine::invalidate_all`], as the consumers of
+    /// shapes that live would be left in the middle of it.
+    ///
+    /// [`Engine::invalidate_all`]: crate::Engine::invalidate_all
+    pub fn abandon(&mut self) {
+        (self.open, self.interrupted) = (None, None);
+    }
+
     /// What the fragment makes of the open transaction, if it follows what came before.
     fn check(&self, fragment: &Fragment) -> Result<Open, PublishError> {
         let commit = fragment.commit_lsn();

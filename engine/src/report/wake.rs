@@ -86,15 +86,16 @@ impl Sleeper {
 
 impl<S> Wake<S> {
     fn prepare_with(&self, barrier: impl FnOnce()) {
-        // Relaxed: the fence orders it.
-        self.sleeping.store(true, Ordering::Relaxed);
+        // Relaxed: the fence orders it. A swap, and one in `cancel`: all writes of this word are then
+        // read-modify-writes, whose order is total, also for the checker.
+        self.sleeping.swap(true, Ordering::Relaxed);
         // Partner: the fence in `notify_with`.
         barrier();
     }
 
     fn cancel(&self) {
         // Relaxed: nothing hangs on it. Who misses it signals once too often.
-        self.sleeping.store(false, Ordering::Relaxed);
+        self.sleeping.swap(false, Ordering::Relaxed);
     }
 }
 

@@ -34,11 +34,7 @@ impl Shard {
     pub(super) fn handle_stop(&mut self, deadline: Instant, now: Instant) {
         self.stopping = Some(Stopping { deadline, next_look: now, settled: false });
         // It is sent again when the engine is opened again.
-        self.stream.open = None;
-        self.stream.newcomers.clear();
-        for (slot, incarnation, position) in std::mem::take(&mut self.stream.joiners) {
-            self.join(slot, incarnation, position);
-        }
+        self.abandon_open();
     }
 
     /// Whether it has got the last message.

@@ -65,6 +65,9 @@ impl Shard {
         }
         let commit = fragment.commit_lsn();
         let bytes = fragment.bytes() as u64;
+        if self.stream.open.as_ref().is_some_and(|open| open.commit != commit) {
+            self.abandon_open();
+        }
         let open = self.stream.open.get_or_insert(OpenTransaction { commit, bytes: 0 });
         open.bytes += bytes;
         self.route_fragment(fragment);
@@ -225,6 +228,18 @@ impl Shard {
         self.stream.processed = commit;
         self.owed.processed(commit, bytes);
         self.counters().transactions.add(1);
+        self.end_open();
+    }
+
+    /// The open transaction never comes to its commit. What was logged of it is void when another
+    /// one begins, and whose consumer saw of it is gone with it.
+    pub(super) fn abandon_open(&mut self) {
+        self.stream.open = None;
+        self.end_open();
+    }
+
+    /// No transaction is open: who waited for that goes on.
+    fn end_open(&mut self) {
         let joiners = std::mem::take(&mut self.stream.joiners);
         for &(slot, incarnation, position) in &joiners {
             self.join(slot, incarnation, position);
