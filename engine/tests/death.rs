@@ -179,6 +179,8 @@ fn dies_in_the_middle_of_a_transaction() {
                 let victim = recorder(placement, Ack::Consumer, &seen, script);
                 let victim = world.engine.add_shape(shape("kind = 'x'"), victim).unwrap();
                 world.publish(1..10, "x");
+                // One that lags would see the transaction after its commit.
+                wait_until("everybody runs", || world.engine.metrics().lagging == 0);
                 let mut transaction = TransactionBuilder::new(10, Lsn::new(10));
                 for id in 0..5 {
                     insert(&mut transaction, &world.items, id, "x");
