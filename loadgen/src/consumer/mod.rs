@@ -1,0 +1,17 @@
+//! Consumers: the embedder's side of a run. A consumer counts what it is handed, reports every
+//! commit, and dies when it is told to. What it had reported outlives it in the [`Population`],
+//! where its next incarnation finds it and the verification counts it.
+
+mod counting;
+mod factory;
+mod kill;
+mod killer;
+mod population;
+
+pub(crate) use counting::trace;
+pub(crate) use factory::CountingFactory;
+pub(crate) use kill::{KillKind, silence_kills};
+pub(crate) use killer::Killer;
+pub(crate) use population::Population;
+#[cfg(test)]
+pub(crate) use population::Prefix;

@@ -1,0 +1,237 @@
+//! Population: all consumers of a run, as what outlives an incarnation. A byte a shape says what
+//! the consumer is to do; it alone is looked at on every delivery. The rest is touched at births
+//! and deaths.
+
+use super::kill::{Kills, Order};
+use crate::clock::Clock;
+use crate::latency::Latency;
+use crate::source::Schedule;
+use parking_lot::Mutex;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use walfan::Lsn;
+
+/// About so many consumers time their deliveries, where every change reaches many.
+const TIMED: u32 = 1_024;
+/// Histograms, so that two threads seldom want the same one.
+const HISTOGRAMS: usize = 8;
+/// Complaints that are kept; more are counted.
+const COMPLAINTS_MAX: usize = 20;
+
+/// What a consumer has reported, over all its incarnations: through which commit, how many changes,
+/// and the sum of their traces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Prefix {
+    pub(crate) through: Lsn,
+    pub(crate) changes: u32,
+    pub(crate) traces: u64,
+}
+
+/// A shape's [`Prefix`], as its last incarnation left it, and its death.
+#[derive(Debug, Default)]
+struct Deposit {
+    through: AtomicU64,
+    traces: AtomicU64,
+    /// Microseconds of the run's clock; 0: nobody died, or the successor has reported again.
+    died_us: AtomicU64,
+    changes: AtomicU32,
+    incarnations: AtomicU32,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Population {
+    pub(crate) clock: Clock,
+    pub(crate) kills: Kills,
+    orders: Box<[AtomicU8]>,
+    deposits: Box<[Deposit]>,
+    /// Set when the load begins.
+    schedule: OnceLock<Schedule>,
+    /// Every how many shapes one times its deliveries.
+    timed_every: u32,
+    /// Handled and not reported when the consumer died: it is handled again.
+    lost: AtomicU64,
+    /// Counted by consumers that are dropped; all of them at the end.
+    handled: AtomicU64,
+    started: AtomicU64,
+    /// Every shard has sent everything through this commit to its mailboxes.
+    sent_through: AtomicU64,
+    recovery: Mutex<Latency>,
+    delivered: [Mutex<Latency>; HISTOGRAMS],
+    complaints: Mutex<Vec<String>>,
+    complained: AtomicU64,
+}
+
+impl Population {
+    /// `all_timed`: each change reaches few, so every delivery is timed.
+    pub(crate) fn new(shapes: u32, clock: Clock, all_timed: bool) -> Population {
+        Population {
+            clock,
+            kills: Kills::default(),
+            orders: (0..shapes).map(|_| AtomicU8::new(Order::LIVE)).collect(),
+            deposits: (0..shapes).map(|_| Deposit::default()).collect(),
+            schedule: OnceLock::new(),
+            timed_every: if all_timed { 1 } else { (shapes / TIMED).max(1) },
+            lost: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            started: AtomicU64::new(0),
+            sent_through: AtomicU64::new(0),
+            recovery: Mutex::default(),
+            delivered: Default::default(),
+            complaints: Mutex::default(),
+            complained: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn shapes(&self) -> u32 {
+        self.orders.len() as u32
+    }
+
+    /// The load begins.
+    pub(crate) fn begin(&self, schedule: Schedule) {
+        // A population serves one run, so nobody was first.
+        let _first = self.schedule.set(schedule);
+    }
+
+    // Orders are relaxed: a byte alone, that nothing else hangs on.
+
+    #[inline]
+    pub(crate) fn order_byte(&self, shape: u32) -> u8 {
+        self.orders[shape as usize].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_order(&self, shape: u32, order: Order) {
+        self.orders[shape as usize].store(order.byte(), Ordering::Relaxed);
+    }
+
+    /// Arms the consumer; false if it is armed already.
+    pub(crate) fn arm(&self, shape: u32, order: Order) -> bool {
+        let place = &self.orders[shape as usize];
+        let (live, byte) = (Order::LIVE, order.byte());
+        place.compare_exchange(live, byte, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Nobody dies any more. A factory that was to fail still does.
+    pub(crate) fn disarm(&self) {
+        let fail_start = Order::FailStart.byte();
+        for place in &self.orders {
+            let keep = |byte| (byte != fail_start).then_some(Order::LIVE);
+            // What is not updated is to be kept.
+            let _kept = place.fetch_update(Ordering::Relaxed, Ordering::Relaxed, keep);
+        }
+    }
+
+    /// What the shape's consumers had reported when the last one was dropped.
+    pub(crate) fn prefix(&self, shape: u32) -> Prefix {
+        let deposit = &self.deposits[shape as usize];
+        // Acquire: pairs with the release in `deposit`.
+        let through = Lsn::new(deposit.through.load(Ordering::Acquire));
+        let changes = deposit.changes.load(Ordering::Relaxed);
+        Prefix { through, changes, traces: deposit.traces.load(Ordering::Relaxed) }
+    }
+
+    /// A consumer was dropped: what it had reported, how much it handled, and how much of that was
+    /// not reported.
+    pub(crate) fn deposit(&self, shape: u32, prefix: Prefix, handled: u32, unreported: u32) {
+        let deposit = &self.deposits[shape as usize];
+        deposit.changes.store(prefix.changes, Ordering::Relaxed);
+        deposit.traces.store(prefix.traces, Ordering::Relaxed);
+        // Release: pairs with the acquire in `prefix`.
+        deposit.through.store(prefix.through.as_u64(), Ordering::Release);
+        // Relaxed: statistics.
+        self.handled.fetch_add(handled.into(), Ordering::Relaxed);
+        self.lost.fetch_add(unreported.into(), Ordering::Relaxed);
+    }
+
+    /// An incarnation begins; how many there were before.
+    pub(crate) fn born(&self, shape: u32) -> u32 {
+        // Relaxed: statistics; incarnations of one shape follow one another.
+        self.started.fetch_add(1, Ordering::Relaxed);
+        self.deposits[shape as usize].incarnations.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Incarnations that began so far.
+    pub(crate) fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// A consumer dies now.
+    pub(crate) fn died(&self, shape: u32) {
+        let now_us = self.clock.now_us().max(1);
+        self.deposits[shape as usize].died_us.store(now_us, Ordering::Relaxed);
+    }
+
+    /// A consumer that is not the first of its shape has reported: it has recovered.
+    pub(crate) fn recovered(&self, shape: u32) {
+        let died_us = self.deposits[shape as usize].died_us.swap(0, Ordering::Relaxed);
+        if died_us > 0 {
+            let us = self.clock.now_us().saturating_sub(died_us);
+            self.recovery.lock().record(us);
+        }
+    }
+
+    /// Whether this shape's consumer times its deliveries.
+    pub(crate) fn is_timed(&self, shape: u32) -> bool {
+        shape.is_multiple_of(self.timed_every)
+    }
+
+    /// A change of transaction number `transaction` was handled by a consumer that is timed.
+    pub(crate) fn delivered(&self, shape: u32, transaction: u64) {
+        let Some(schedule) = self.schedule.get() else { return };
+        let intended_us = schedule.intended_us(transaction);
+        let Some(from_us) = intended_us.filter(|us| *us >= schedule.measure_us) else { return };
+        let us = self.clock.now_us().saturating_sub(from_us);
+        let histogram = (shape / self.timed_every) as usize % HISTOGRAMS;
+        self.delivered[histogram].lock().record(us);
+    }
+
+    /// Whether every shard has sent everything through `lsn` to its mailboxes.
+    pub(crate) fn is_sent(&self, lsn: Lsn) -> bool {
+        // Relaxed: it only rises, and seeing it late kills somebody later.
+        self.sent_through.load(Ordering::Relaxed) >= lsn.as_u64()
+    }
+
+    /// Every shard has sent everything through `lsn` to its mailboxes.
+    pub(crate) fn sent(&self, lsn: Lsn) {
+        self.sent_through.fetch_max(lsn.as_u64(), Ordering::Relaxed);
+    }
+
+    /// Something that must never be. The run fails.
+    #[cold]
+    pub(crate) fn complain(&self, complaint: String) {
+        self.complained.fetch_add(1, Ordering::Relaxed);
+        let mut complaints = self.complaints.lock();
+        if complaints.len() < COMPLAINTS_MAX {
+            complaints.push(complaint);
+        }
+    }
+
+    /// The first complaints, and how many there were.
+    pub(crate) fn complaints(&self) -> (Vec<String>, u64) {
+        (self.complaints.lock().clone(), self.complained.load(Ordering::Relaxed))
+    }
+
+    /// Deliveries that were handled and not reported when their consumer died.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Handler calls for a change, counted by the consumers that are dropped.
+    pub(crate) fn handled(&self) -> u64 {
+        self.handled.load(Ordering::Relaxed)
+    }
+
+    /// From a death to the first report of the next incarnation.
+    pub(crate) fn recovery(&self) -> Latency {
+        let mut all = Latency::default();
+        all.add(&self.recovery.lock());
+        all
+    }
+
+    /// From the intended send time to the handler's return, in the consumers that are timed.
+    pub(crate) fn delivery_latency(&self) -> Latency {
+        let mut all = Latency::default();
+        self.delivered.iter().for_each(|one| all.add(&one.lock()));
+        all
+    }
+}

@@ -1,0 +1,178 @@
+//! Finish: verifies a drained run, stops its engine, and puts the outcome together. Figures exist
+//! only when nothing was found.
+
+use super::RunError;
+use super::load::{Loaded, Rest};
+use crate::cli::{Store, VerifyMode};
+use crate::config::Config;
+use crate::consumer::{KillKind, Population};
+use crate::latency::Latency;
+use crate::progress::Progress;
+use crate::scenario::Scenario;
+use crate::store::Place;
+use crate::verify::{Findings, LogsRead, Oracle, check_consumers, check_logs};
+use crate::workload::{Workload, mix};
+use std::sync::Arc;
+use std::time::Duration;
+use walfan::{Engine, Handle, Lsn, Metrics, ShutdownReport};
+
+/// Shapes whose logs are read in full, with `--verify sample`.
+const SAMPLE: usize = 1_000;
+/// How long a drained engine may take to stop.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// A verified run.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) loaded: Loaded,
+    pub(crate) metrics: Metrics,
+    pub(crate) logs: LogsRead,
+    pub(crate) durable: bool,
+    pub(crate) filesystem: String,
+    /// Deliveries that the oracle counted, warm-up included.
+    pub(crate) deliveries: u64,
+    pub(crate) kills: Vec<(KillKind, u64)>,
+    pub(crate) recovery: Latency,
+    pub(crate) delivered: Latency,
+}
+
+/// Verifies, stops and puts together.
+pub(crate) fn finish(
+    config: &Config,
+    place: &Place,
+    rest: Rest,
+    loaded: Loaded,
+    progress: &Progress,
+) -> Result<Outcome, RunError> {
+    let Rest { engine, publisher, population, handles, oracle } = rest;
+    let metrics = engine.metrics();
+    let durable = engine.is_durable();
+    let mut findings = Findings::default();
+    check_totals(config, &metrics, &loaded, &oracle, &mut findings);
+    let logs = read_logs(config, &engine, &oracle, &handles, progress, &mut findings);
+    check_flushed("before it stopped", engine.flushed_lsn(), &loaded, &mut findings);
+    progress.phase("stopping", 1);
+    stop(engine, publisher, &loaded, &mut findings)?;
+    if config.has_consumers() {
+        check_population(config, &metrics, &population, &oracle, &mut findings);
+    }
+    progress.done();
+    if !findings.is_empty() {
+        findings.extend(loaded.events, 0);
+        return Err(RunError::Verification(findings.to_string()));
+    }
+    Ok(Outcome {
+        durable,
+        filesystem: place.filesystem.clone(),
+        deliveries: oracle.deliveries(),
+        kills: KillKind::ALL.map(|kind| (kind, population.kills.done(kind))).to_vec(),
+        recovery: population.recovery(),
+        delivered: population.delivery_latency(),
+        loaded,
+        metrics,
+        logs,
+    })
+}
+
+/// What the engine counted, against what was to be.
+fn check_totals(
+    config: &Config,
+    metrics: &Metrics,
+    loaded: &Loaded,
+    oracle: &Oracle,
+    findings: &mut Findings,
+) {
+    findings.equal("deliveries logged", metrics.logged, oracle.deliveries());
+    if config.has_consumers() {
+        findings.equal("deliveries handled", loaded.to.kept(), oracle.deliveries());
+    }
+    findings.equal("shapes at the end", metrics.shapes, config.shapes.into());
+    findings.equal("shapes undeliverable", metrics.undeliverable, 0);
+    findings.equal("shapes invalidated", metrics.invalidated, 0);
+}
+
+fn check_flushed(when: &str, flushed: Lsn, loaded: &Loaded, findings: &mut Findings) {
+    let last = Workload::lsn(loaded.transactions.saturating_sub(1));
+    if flushed < last {
+        findings
+            .add(format!("{when} the flushed LSN was {flushed}, but the last commit is {last}"));
+    }
+}
+
+/// What consumers counted, after all were dropped.
+fn check_population(
+    config: &Config,
+    metrics: &Metrics,
+    population: &Population,
+    oracle: &Oracle,
+    findings: &mut Findings,
+) {
+    let kills = &population.kills;
+    findings.equal("handler calls that the engine counted", metrics.handled, population.handled());
+    findings.equal("deaths", metrics.deaths, kills.total() + kills.failed_starts());
+    let failed_starts = kills.failed_starts();
+    findings.equal("factories that panicked", failed_starts, kills.done(KillKind::Factory));
+    findings.merge(check_consumers(population, oracle));
+    if config.scenario == Scenario::Crash && config.crash_rate > 0.0 {
+        for kind in KillKind::ALL.into_iter().filter(|kind| kills.done(*kind) == 0) {
+            let kind = kind.name();
+            findings.add(format!(
+                "nobody was killed in the way {kind}: give a longer --duration, a higher \
+                 --crash-rate or more --shapes"
+            ));
+        }
+    }
+}
+
+/// Reads logs back. The memory store keeps only what is not flushed, so there it has no logs to
+/// compare.
+fn read_logs(
+    config: &Config,
+    engine: &Engine,
+    oracle: &Oracle,
+    handles: &[Handle],
+    progress: &Progress,
+    findings: &mut Findings,
+) -> LogsRead {
+    if config.store == Store::Memory {
+        return LogsRead::default();
+    }
+    let shapes = chosen(config, handles);
+    progress.phase("reading logs back", shapes.len() as u64);
+    let tell = |done| progress.advance(done);
+    let (read, found) = check_logs(engine, oracle, &shapes, crate::host::cores(), &tell);
+    findings.merge(found);
+    read
+}
+
+/// The shapes to read: a random sample, each of them once, or all.
+fn chosen(config: &Config, handles: &[Handle]) -> Vec<(u32, Handle)> {
+    let mut all: Vec<(u32, Handle)> = (0..).zip(handles.iter().copied()).collect();
+    if config.verify == VerifyMode::All || all.len() <= SAMPLE {
+        return all;
+    }
+    let mut draw = mix(config.seed ^ 0x5A4D);
+    for place in 0..SAMPLE {
+        draw = mix(draw);
+        let other = place + (draw % (all.len() - place) as u64) as usize;
+        all.swap(place, other);
+    }
+    all.truncate(SAMPLE);
+    all
+}
+
+fn stop(
+    engine: Arc<Engine>,
+    publisher: walfan::Publisher,
+    loaded: &Loaded,
+    findings: &mut Findings,
+) -> Result<(), RunError> {
+    let ShutdownReport { shards, .. } = engine.shutdown(STOP_MAX).map_err(RunError::engine)?;
+    for (index, shard) in shards.iter().enumerate() {
+        check_flushed(&format!("in shard {index}"), shard.flushed, loaded, findings);
+        findings.equal("shapes that still owe", shard.owing.len() as u64, 0);
+    }
+    drop(publisher);
+    drop(engine);
+    Ok(())
+}

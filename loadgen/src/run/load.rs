@@ -1,0 +1,286 @@
+//! Load: the threads of a running load, and the drain at its end. The main thread takes a look at
+//! the run ten times a second, for the bar and the chart.
+
+use super::RunError;
+use super::setup::Setup;
+use crate::cli::Consumers;
+use crate::config::Config;
+use crate::consumer::{Killer, Population};
+use crate::memory;
+use crate::progress::Progress;
+use crate::source::{Pipe, Schedule, Source};
+use crate::verify::Oracle;
+use crate::watch::{FlushReport, FlushWatch, HiccupWatch, Point, Published, Sampler};
+use crate::workload::Workload;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use walfan::{Engine, Event, Handle, Publisher, WaitError};
+
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a drain may go without the slightest progress.
+const STILL_MAX: Duration = Duration::from_secs(60);
+/// From set-up to the first transaction.
+const LEAD: Duration = Duration::from_millis(50);
+/// Events that are repeated when the run fails.
+const EVENTS_KEPT: usize = 10;
+
+/// The engine after the load, drained.
+pub(crate) struct Rest {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) publisher: Publisher,
+    pub(crate) population: Arc<Population>,
+    pub(crate) handles: Vec<Handle>,
+    pub(crate) oracle: Oracle,
+}
+
+/// What was seen of the load.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) schedule: Schedule,
+    /// Transactions that were published.
+    pub(crate) transactions: u64,
+    /// At the end of the warm-up, and drained.
+    pub(crate) from: Point,
+    pub(crate) to: Point,
+    pub(crate) points: Vec<Point>,
+    pub(crate) flush: FlushReport,
+    pub(crate) hiccup_us_max: u64,
+    pub(crate) resident_bytes: u64,
+    pub(crate) bytes_per_shape: f64,
+    pub(crate) setup_s: f64,
+    /// Events that no good run has.
+    pub(crate) events: Vec<String>,
+}
+
+/// Loads the engine and drains it.
+pub(crate) fn load(
+    config: &Config,
+    setup: Setup,
+    source: Box<dyn Source>,
+    progress: &Progress,
+) -> Result<(Rest, Loaded), RunError> {
+    let clock = setup.clock;
+    let us = |duration: Duration| duration.as_micros() as u64;
+    let start_us = clock.now_us() + us(LEAD);
+    let (warmup_us, duration_us) = (us(config.warmup), us(config.duration));
+    let schedule = Schedule::new(start_us, warmup_us, duration_us, config.rate, config.scenario);
+    setup.population.begin(schedule);
+    let published = Arc::new(Published::new(clock));
+    let threads = Threads::start(config, &setup, schedule, &published)?;
+    let pipe = Pipe {
+        engine: Arc::clone(&setup.engine),
+        publisher: setup.publisher,
+        schedule,
+        published: Arc::clone(&published),
+    };
+    let source = spawn("loadgen-source", move || source.run(pipe))?;
+    let sampler = Sampler {
+        engine: Arc::clone(&setup.engine),
+        published: Arc::clone(&published),
+        population: Arc::clone(&setup.population),
+    };
+    let mut watched = Watched { sampler, schedule, points: Vec::new(), events: Vec::new() };
+    watched.watch(config, progress, || source.is_finished());
+    // The watchers end with the run, however it ends.
+    let drained = join(source, "loadgen-source").and_then(|result| result).and_then(|publisher| {
+        let oracle = Oracle::new(&config.workload(), published.count());
+        let to = watched.drain(config, &oracle, progress)?;
+        Ok((publisher, oracle, to))
+    });
+    let resident_bytes = memory::resident_bytes();
+    published.end();
+    let (flush, hiccup_us_max) = threads.join()?;
+    let (publisher, oracle, to) = drained?;
+    let Setup { engine, population, handles, bytes_per_shape, setup_s, .. } = setup;
+    let loaded = Loaded {
+        schedule,
+        transactions: published.count(),
+        from: watched.from(),
+        to,
+        points: watched.points,
+        flush,
+        hiccup_us_max,
+        resident_bytes,
+        bytes_per_shape,
+        setup_s,
+        events: watched.events,
+    };
+    Ok((Rest { engine, publisher, population, handles, oracle }, loaded))
+}
+
+/// The threads beside the source.
+struct Threads {
+    flush: JoinHandle<FlushReport>,
+    hiccup: JoinHandle<u64>,
+    killer: Option<JoinHandle<()>>,
+}
+
+impl Threads {
+    fn start(
+        config: &Config,
+        setup: &Setup,
+        schedule: Schedule,
+        published: &Arc<Published>,
+    ) -> Result<Threads, RunError> {
+        let engine = || Arc::clone(&setup.engine);
+        let flush = FlushWatch { engine: engine(), published: Arc::clone(published), schedule };
+        let hiccup =
+            HiccupWatch { published: Arc::clone(published), measure_us: schedule.measure_us };
+        let killer = (config.crash_rate > 0.0).then(|| {
+            let population = Arc::clone(&setup.population);
+            let times = (schedule.measure_us, schedule.end_us);
+            Killer::new(engine(), Arc::clone(published), population, config, times)
+        });
+        Ok(Threads {
+            flush: spawn("loadgen-flushed", move || flush.run())?,
+            hiccup: spawn("loadgen-hiccup", move || hiccup.run())?,
+            killer: killer
+                .map(|killer| spawn("loadgen-killer", move || killer.run()))
+                .transpose()?,
+        })
+    }
+
+    fn join(self) -> Result<(FlushReport, u64), RunError> {
+        if let Some(killer) = self.killer {
+            join(killer, "loadgen-killer")?;
+        }
+        Ok((join(self.flush, "loadgen-flushed")?, join(self.hiccup, "loadgen-hiccup")?))
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, RunError> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(RunError::Thread)
+}
+
+fn join<T>(thread: JoinHandle<T>, name: &'static str) -> Result<T, RunError> {
+    thread.join().map_err(|_| RunError::Panicked(name))
+}
+
+/// What the main thread sees.
+struct Watched {
+    sampler: Sampler,
+    schedule: Schedule,
+    points: Vec<Point>,
+    events: Vec<String>,
+}
+
+impl Watched {
+    /// Looks until `done`, and exactly once at the end of the warm-up.
+    fn watch(&mut self, config: &Config, progress: &Progress, done: impl Fn() -> bool) {
+        let clock = self.sampler.published.clock();
+        let total_ms = (config.warmup + config.duration).as_millis() as u64;
+        progress.phase(config.scenario.name(), total_ms);
+        let begin_us = self.schedule.measure_us - config.warmup.as_micros() as u64;
+        while !done() {
+            let before_measure = clock.until(self.schedule.measure_us);
+            thread::sleep(before_measure.map_or(LOOK, |left| left.min(LOOK)));
+            let point = self.look();
+            progress.at(point.at_us.saturating_sub(begin_us) / 1_000);
+            progress.tell(&self.line());
+        }
+    }
+
+    fn look(&mut self) -> Point {
+        let point = self.sampler.look();
+        self.points.push(point);
+        for event in self.sampler.engine.events().try_iter() {
+            self.hear(&event);
+        }
+        point
+    }
+
+    /// Keeps what no good run has.
+    fn hear(&mut self, event: &Event) {
+        let text = match event {
+            Event::Undeliverable { handle, offset, cause } => {
+                format!("shape {handle} is undeliverable at {offset}: {cause}")
+            }
+            Event::Invalidated { handle, offset, cause } => {
+                format!("shape {handle} is invalidated at {offset}: {cause}")
+            }
+            Event::Poisoned { cause } => format!("the engine has failed: {cause}"),
+            _ => return,
+        };
+        if self.events.len() < EVENTS_KEPT {
+            self.events.push(text);
+        }
+    }
+
+    /// The last second in a line.
+    fn line(&self) -> String {
+        let Some(now) = self.points.last() else { return String::new() };
+        let second_ago = self.points.iter().rev().take(11).next_back().unwrap_or(now);
+        let seconds = now.at_us.saturating_sub(second_ago.at_us).max(1) as f64 / 1e6;
+        let handled = (now.handled - second_ago.handled) as f64 / seconds / 1e6;
+        let logged = (now.logged - second_ago.logged) as f64 / seconds / 1e6;
+        let (published, lag_ms) = (now.published, now.lag_us / 1_000);
+        let killed = now.killed;
+        format!(
+            "{published} txns, {handled:.1} M handled/s, {logged:.1} M logged/s, oldest {lag_ms} \
+             ms, {killed} killed"
+        )
+    }
+
+    /// At the end of the warm-up.
+    fn from(&self) -> Point {
+        let measured = self.points.iter().find(|point| point.at_us >= self.schedule.measure_us);
+        measured.or(self.points.last()).copied().unwrap_or_default()
+    }
+
+    /// Waits until all that was published is flushed, and handled where there are consumers.
+    fn drain(
+        &mut self,
+        config: &Config,
+        oracle: &Oracle,
+        progress: &Progress,
+    ) -> Result<Point, RunError> {
+        let published = self.sampler.published.count();
+        let Some(last) = published.checked_sub(1) else { return Err(RunError::Nothing) };
+        progress.phase("draining", published);
+        let deliveries = oracle.deliveries();
+        let handled_all =
+            |point: &Point| config.consumers == Consumers::Log || point.kept() >= deliveries;
+        let mut before = Point::default();
+        let mut moved = Instant::now();
+        loop {
+            let waited = self.sampler.engine.wait_flushed(Workload::lsn(last), LOOK);
+            let point = self.look();
+            progress.at(point.flushed);
+            progress.tell(&self.line());
+            match waited {
+                Ok(_) if handled_all(&point) => return Ok(point),
+                // All is flushed; with `Ack::Log` consumers may trail.
+                Ok(_) => thread::sleep(Duration::from_millis(1)),
+                Err(WaitError::TimedOut { .. }) => {}
+                Err(error) => return Err(RunError::engine(error)),
+            }
+            if (point.flushed, point.kept()) != (before.flushed, before.kept()) {
+                (before, moved) = (point, Instant::now());
+            }
+            if moved.elapsed() > STILL_MAX {
+                return Err(self.stuck(&point, published, deliveries));
+            }
+        }
+    }
+
+    fn stuck(&self, point: &Point, published: u64, deliveries: u64) -> RunError {
+        let metrics = self.sampler.engine.metrics();
+        let mut what = format!(
+            "draining: {} of {published} transactions were flushed and {} of {deliveries} \
+             deliveries handled; {} consumers lag, {} shapes are undeliverable",
+            point.flushed,
+            point.kept(),
+            metrics.lagging,
+            metrics.undeliverable
+        );
+        for event in &self.events {
+            what.push_str("\n  ");
+            what.push_str(event);
+        }
+        RunError::Stuck { what, waited_s: STILL_MAX.as_secs() }
+    }
+}

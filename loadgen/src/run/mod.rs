@@ -1,0 +1,27 @@
+//! Run: one scenario from an empty store to a verified outcome. Sets the engine up, loads it,
+//! drains it, asks the oracle, and only then hands figures out.
+
+mod error;
+mod finish;
+mod load;
+mod setup;
+
+pub(crate) use error::RunError;
+pub(crate) use finish::Outcome;
+
+use crate::config::Config;
+use crate::progress::Progress;
+use crate::scenario::Scenario;
+use crate::store::Place;
+
+/// Runs what `config` says.
+pub(crate) fn run(config: &Config, progress: &Progress) -> Result<Outcome, RunError> {
+    if config.scenario == Scenario::Crash && !config.has_consumers() {
+        return Err(RunError::NothingToKill);
+    }
+    let source = crate::source::open(config)?;
+    let place = Place::new(&config.store)?;
+    let setup = setup::set_up(config, &place, progress)?;
+    let (rest, loaded) = load::load(config, setup, source, progress)?;
+    finish::finish(config, &place, rest, loaded, progress)
+}

@@ -1,0 +1,223 @@
+//! Oracle: which shape was to get which changes, counted again from the workload's numbers alone.
+//! Changes are numbered through the whole run; a shape's changes are a rising list of numbers.
+
+use crate::consumer::trace;
+use crate::scenario::Scenario;
+use crate::workload::{TAGS, Workload};
+use walfan::{Lsn, Offset};
+
+/// Changes that many shapes, or one, are to get: how many, and the sum of their traces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) changes: u64,
+    pub(crate) traces: u64,
+    /// The last commit with one of them.
+    pub(crate) last: Lsn,
+}
+
+impl Share {
+    fn add(&mut self, other: Share) {
+        self.changes += other.changes;
+        self.traces = self.traces.wrapping_add(other.traces);
+        self.last = self.last.max(other.last);
+    }
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    workload: Workload,
+    changes: u64,
+    /// By target: the only one (fanout), a tag (scatter), a shape (disjoint).
+    shares: Vec<Share>,
+    /// Each change's tag (scatter).
+    tags: Vec<u8>,
+    /// The changes of each target, one after another, and where each target's begin (disjoint).
+    by_shape: Vec<u32>,
+    starts: Vec<usize>,
+}
+
+impl Oracle {
+    /// Counts the first `transactions` transactions of `workload`.
+    pub(crate) fn new(workload: &Workload, transactions: u64) -> Oracle {
+        let targets = match workload.scenario {
+            Scenario::Fanout | Scenario::Crash => 1,
+            Scenario::Scatter => TAGS as usize,
+            Scenario::Disjoint => workload.shapes as usize,
+        };
+        let mut shares = vec![Share::default(); targets];
+        let mut list = Vec::new();
+        for transaction in 0..transactions {
+            for index in 0..workload.changes_of(transaction) {
+                let target = workload.target(transaction, index);
+                let offset = offset(transaction, index);
+                let last = offset.commit;
+                let share = Share { changes: 1, traces: trace(offset), last };
+                shares[target as usize].add(share);
+                if !workload.scenario.matches_all() {
+                    list.push(target);
+                }
+            }
+        }
+        let changes = workload.changes_through(transactions);
+        let mut oracle = Oracle {
+            workload: workload.clone(),
+            changes,
+            shares,
+            tags: Vec::new(),
+            by_shape: Vec::new(),
+            starts: Vec::new(),
+        };
+        match workload.scenario {
+            Scenario::Scatter => oracle.tags = list.iter().map(|tag| *tag as u8).collect(),
+            Scenario::Disjoint => oracle.sort_by_shape(&list),
+            Scenario::Fanout | Scenario::Crash => {}
+        }
+        oracle
+    }
+
+    /// Sorts change numbers by their shape, by counting.
+    fn sort_by_shape(&mut self, list: &[u32]) {
+        let mut next = 0;
+        for share in &self.shares {
+            self.starts.push(next);
+            next += share.changes as usize;
+        }
+        self.starts.push(next);
+        let mut places = self.starts.clone();
+        self.by_shape = vec![0; list.len()];
+        for (change, shape) in list.iter().enumerate() {
+            let place = &mut places[*shape as usize];
+            // A run has far less than 2^32 changes: an hour at a million a second.
+            self.by_shape[*place] = change as u32;
+            *place += 1;
+        }
+    }
+
+    /// What shape number `shape` was to get.
+    pub(crate) fn share(&self, shape: u32) -> Share {
+        match self.workload.scenario {
+            Scenario::Fanout | Scenario::Crash => self.shares[0],
+            Scenario::Disjoint => self.shares[shape as usize],
+            Scenario::Scatter => {
+                let wanted = self.workload.tags_of(shape);
+                let mut sum = Share::default();
+                for (tag, share) in self.shares.iter().enumerate() {
+                    if wanted >> tag & 1 == 1 {
+                        sum.add(*share);
+                    }
+                }
+                sum
+            }
+        }
+    }
+
+    /// How many deliveries there were to be.
+    pub(crate) fn deliveries(&self) -> u64 {
+        match self.workload.scenario {
+            Scenario::Fanout | Scenario::Crash => self.changes * u64::from(self.workload.shapes),
+            Scenario::Disjoint => self.changes,
+            Scenario::Scatter => {
+                let shapes = 0..self.workload.shapes;
+                shapes.map(|shape| self.share(shape).changes).sum()
+            }
+        }
+    }
+
+    /// What shape number `shape` was to get, in order, one after another.
+    pub(crate) fn walk(&self, shape: u32) -> Walk {
+        let wanted = match self.workload.scenario {
+            Scenario::Scatter => self.workload.tags_of(shape),
+            _ => 0,
+        };
+        Walk { shape, wanted, next: 0 }
+    }
+}
+
+/// A change that a shape was to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) offset: Offset,
+    pub(crate) id: u64,
+}
+
+/// Where somebody is in what a shape was to get.
+#[derive(Clone, Debug)]
+pub(crate) struct Walk {
+    shape: u32,
+    /// Its tags (scatter).
+    wanted: u32,
+    /// A change's number, or in disjoint a place in the shape's own list.
+    next: u64,
+}
+
+impl Walk {
+    /// The next change, or `None` after the last.
+    pub(crate) fn next(&mut self, oracle: &Oracle) -> Option<Expected> {
+        let workload = &oracle.workload;
+        if workload.scenario == Scenario::Scatter {
+            let rest = oracle.tags.get(self.next as usize..)?;
+            let skipped = rest.iter().position(|tag| self.wanted >> tag & 1 == 1)?;
+            self.next += skipped as u64;
+        }
+        let change = if workload.scenario == Scenario::Disjoint {
+            let shape = self.shape as usize;
+            let own = &oracle.by_shape[oracle.starts[shape]..oracle.starts[shape + 1]];
+            u64::from(*own.get(self.next as usize)?)
+        } else if self.next < oracle.changes {
+            self.next
+        } else {
+            return None;
+        };
+        self.next += 1;
+        let (transaction, index) = workload.place_of(change);
+        let id = workload.id(transaction, index);
+        Some(Expected { offset: offset(transaction, index), id })
+    }
+}
+
+/// Positions in a transaction go in steps of two.
+fn offset(transaction: u64, index: u32) -> Offset {
+    Offset::new(Workload::lsn(transaction), 2 * u64::from(index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn oracle(scenario: Scenario) -> Oracle {
+        let workload = Workload { scenario, shapes: 50, seed: 3, changes: 2 };
+        Oracle::new(&workload, 200)
+    }
+
+    #[test]
+    fn sums_and_walks_agree_in_each_scenario() {
+        for scenario in Scenario::ALL {
+            let oracle = oracle(scenario);
+            let mut deliveries = 0;
+            for shape in 0..50 {
+                let mut walk = oracle.walk(shape);
+                let mut sum = Share::default();
+                let mut before = Offset::ZERO;
+                while let Some(expected) = walk.next(&oracle) {
+                    assert!(expected.offset > before, "{scenario:?}");
+                    before = expected.offset;
+                    let (traces, last) = (trace(before), before.commit);
+                    sum.add(Share { changes: 1, traces, last });
+                }
+                assert_eq!(sum, oracle.share(shape), "{scenario:?}");
+                deliveries += sum.changes;
+            }
+            assert_eq!(deliveries, oracle.deliveries(), "{scenario:?}");
+        }
+    }
+
+    #[test]
+    fn each_scenario_reaches_as_many_shapes_as_it_says() {
+        assert_eq!(oracle(Scenario::Fanout).deliveries(), 400 * 50);
+        assert_eq!(oracle(Scenario::Crash).deliveries(), (175 * 2 + 25 * 4) * 50);
+        assert_eq!(oracle(Scenario::Disjoint).deliveries(), 400);
+        let half = oracle(Scenario::Scatter).deliveries();
+        assert!((400 * 20..400 * 30).contains(&half), "{half}");
+    }
+}

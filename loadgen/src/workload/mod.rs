@@ -1,0 +1,213 @@
+//! Workload: what a run writes, as a pure function of the scenario, the seed and a transaction's
+//! number. The source publishes it, and the oracle counts it again from the same numbers; nothing
+//! of it comes back from the engine.
+
+mod row;
+
+pub(crate) use row::RowWriter;
+
+use crate::scenario::Scenario;
+use std::sync::Arc;
+use walfan::{Column, Lsn, Relation, ShapeDefinition, TableName};
+
+/// Tags of the scatter scenario, and how many of them a shape wants: exactly half.
+pub(crate) const TAGS: u32 = 32;
+const TAGS_WANTED: u32 = TAGS / 2;
+/// In the crash scenario each transaction whose number ends a stretch of this many has
+/// [`LARGE_CHANGES`] changes, so that consumers can die in the middle of one.
+const LARGE_EVERY: u64 = 8;
+/// Changes of a large transaction, in fragments of [`LARGE_FRAGMENT`].
+const LARGE_CHANGES: u32 = 4;
+/// Changes of one fragment of a large transaction: a death may fall between two fragments.
+pub(crate) const LARGE_FRAGMENT: usize = 2;
+/// The first commit LSN is one step after this.
+const LSN_BASE: u64 = 0x1_0000_0000;
+/// From one commit LSN to the next.
+const LSN_STEP: u64 = 0x100;
+/// The length of a commit record.
+const COMMIT_RECORD: u64 = 0x30;
+
+/// See the file's head.
+#[derive(Clone, Debug)]
+pub(crate) struct Workload {
+    pub(crate) scenario: Scenario,
+    pub(crate) shapes: u32,
+    pub(crate) seed: u64,
+    /// Changes of an ordinary transaction.
+    pub(crate) changes: u32,
+}
+
+impl Workload {
+    /// The one table that all scenarios write to.
+    pub(crate) fn relation() -> Arc<Relation> {
+        const INT8: u32 = 20;
+        const INT4: u32 = 23;
+        const TEXT: u32 = 25;
+        let columns = vec![
+            Column::new("id", INT8, true),
+            Column::new("kind", TEXT, false),
+            Column::new("tag", INT4, false),
+            Column::new("name", TEXT, false),
+            Column::new("payload", TEXT, false),
+        ];
+        Arc::new(Relation::new(16_384, TableName::new("public", "items"), columns))
+    }
+
+    /// The definition of shape number `shape`.
+    pub(crate) fn definition(&self, shape: u32) -> ShapeDefinition {
+        let clause = match self.scenario {
+            Scenario::Fanout | Scenario::Crash => format!("kind = 'hot' OR id = {shape}"),
+            Scenario::Disjoint => format!("name = '{shape}'"),
+            Scenario::Scatter => {
+                let wanted = self.tags_of(shape);
+                let tags = (0..TAGS).filter(|tag| wanted >> tag & 1 == 1);
+                tags.map(|tag| format!("tag = {tag}")).collect::<Vec<_>>().join(" OR ")
+            }
+        };
+        ShapeDefinition::filtered(TableName::new("public", "items"), &clause)
+    }
+
+    /// The tags that shape number `shape` wants, as bits: a random half.
+    pub(crate) fn tags_of(&self, shape: u32) -> u32 {
+        let mut wanted = 0u32;
+        let mut draw = mix(self.seed ^ 0x7A65 << 40 ^ u64::from(shape));
+        while wanted.count_ones() < TAGS_WANTED {
+            draw = mix(draw);
+            wanted |= 1 << (draw % u64::from(TAGS));
+        }
+        wanted
+    }
+
+    /// How many changes transaction number `transaction` has.
+    pub(crate) fn changes_of(&self, transaction: u64) -> u32 {
+        let large = self.scenario == Scenario::Crash && transaction % LARGE_EVERY == 7;
+        if large { self.changes.max(LARGE_CHANGES) } else { self.changes }
+    }
+
+    /// Changes in one fragment of this transaction.
+    pub(crate) fn fragment_changes(&self, transaction: u64) -> usize {
+        const ORDINARY: usize = 100;
+        if self.changes_of(transaction) > self.changes { LARGE_FRAGMENT } else { ORDINARY }
+    }
+
+    /// Whether some transaction has more than one change.
+    pub(crate) fn has_middles(&self) -> bool {
+        self.changes > 1 || self.scenario == Scenario::Crash
+    }
+
+    /// Changes in the first `transactions` transactions.
+    pub(crate) fn changes_through(&self, transactions: u64) -> u64 {
+        let ordinary = transactions * u64::from(self.changes);
+        if self.scenario != Scenario::Crash {
+            return ordinary;
+        }
+        let more = self.changes.max(LARGE_CHANGES) - self.changes;
+        ordinary + transactions / LARGE_EVERY * u64::from(more)
+    }
+
+    /// The transaction and the index in it of change number `change` of the whole run.
+    pub(crate) fn place_of(&self, change: u64) -> (u64, u32) {
+        let ordinary = u64::from(self.changes);
+        if self.scenario != Scenario::Crash {
+            return (change / ordinary, (change % ordinary) as u32);
+        }
+        let stretch = self.changes_through(LARGE_EVERY);
+        let (before, in_stretch) = (change / stretch * LARGE_EVERY, change % stretch);
+        let transaction = (in_stretch / ordinary).min(LARGE_EVERY - 1);
+        (before + transaction, (in_stretch - transaction * ordinary) as u32)
+    }
+
+    /// The tag (scatter), or the shape (disjoint), that change `index` of a transaction is for.
+    pub(crate) fn target(&self, transaction: u64, index: u32) -> u32 {
+        let targets = match self.scenario {
+            Scenario::Fanout | Scenario::Crash => return 0,
+            Scenario::Scatter => TAGS,
+            Scenario::Disjoint => self.shapes,
+        };
+        (self.draw(transaction, index) % u64::from(targets)) as u32
+    }
+
+    /// The `id` that change `index` of a transaction inserts.
+    pub(crate) fn id(&self, transaction: u64, index: u32) -> u64 {
+        // The high bits: the target took the low ones.
+        (self.draw(transaction, index) >> 32) % u64::from(self.shapes)
+    }
+
+    fn draw(&self, transaction: u64, index: u32) -> u64 {
+        mix(self.seed ^ mix(transaction << 8 ^ u64::from(index)))
+    }
+
+    /// The commit LSN of transaction number `transaction`.
+    pub(crate) fn lsn(transaction: u64) -> Lsn {
+        Lsn::new(LSN_BASE + (transaction + 1) * LSN_STEP)
+    }
+
+    /// The end LSN of transaction number `transaction`.
+    pub(crate) fn end_lsn(transaction: u64) -> Lsn {
+        Lsn::new(Self::lsn(transaction).as_u64() + COMMIT_RECORD)
+    }
+
+    /// How many transactions commit at or below `lsn`; the last of them has this number minus one.
+    pub(crate) fn transactions_through(lsn: Lsn) -> u64 {
+        lsn.as_u64().saturating_sub(LSN_BASE) / LSN_STEP
+    }
+}
+
+/// A well-mixed function of `value` (splitmix64).
+pub(crate) fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let value = (value ^ value >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ value >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workload(scenario: Scenario) -> Workload {
+        Workload { scenario, shapes: 1_000, seed: 7, changes: 1 }
+    }
+
+    #[test]
+    fn numbers_and_lsns_are_each_other_s_inverse() {
+        assert_eq!(Workload::transactions_through(Lsn::ZERO), 0);
+        for transaction in [0, 1, 77, 1 << 30] {
+            let lsn = Workload::lsn(transaction);
+            assert_eq!(Workload::transactions_through(lsn), transaction + 1);
+            assert_eq!(
+                Workload::transactions_through(Workload::end_lsn(transaction)),
+                transaction + 1
+            );
+            let before = Lsn::new(lsn.as_u64() - 1);
+            assert_eq!(Workload::transactions_through(before), transaction);
+        }
+    }
+
+    #[test]
+    fn a_shape_of_scatter_wants_half_of_the_tags_and_each_another_half() {
+        let workload = workload(Scenario::Scatter);
+        let mut seen: Vec<u32> = (0..100).map(|shape| workload.tags_of(shape)).collect();
+        assert!(seen.iter().all(|tags| tags.count_ones() == TAGS_WANTED));
+        seen.sort_unstable();
+        seen.dedup();
+        assert!(seen.len() > 95);
+        let clause = workload.definition(3).where_clause.unwrap();
+        assert_eq!(clause.matches("tag = ").count(), 16);
+    }
+
+    #[test]
+    fn changes_are_counted_as_they_come() {
+        for scenario in Scenario::ALL {
+            let workload = workload(scenario);
+            let mut sum = 0;
+            for transaction in 0..100 {
+                assert_eq!(workload.changes_through(transaction), sum);
+                for index in 0..workload.changes_of(transaction) {
+                    assert_eq!(workload.place_of(sum), (transaction, index));
+                    sum += 1;
+                }
+            }
+        }
+    }
+}
