@@ -19,7 +19,7 @@ use walfan::{Engine, Event, Handle, Publisher, WaitError};
 
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a drain may go without the slightest progress.
-const STILL_MAX: Duration = Duration::from_secs(60);
+const STILL_MAX: Duration = Duration::from_secs(20);
 /// From set-up to the first transaction.
 const LEAD: Duration = Duration::from_millis(50);
 /// Events that are repeated when the run fails.
@@ -269,13 +269,22 @@ impl Watched {
 
     fn stuck(&self, point: &Point, published: u64, deliveries: u64) -> RunError {
         let metrics = self.sampler.engine.metrics();
+        let population = &self.sampler.population;
+        let (flushed, handled) = (point.flushed, point.kept());
         let mut what = format!(
-            "draining: {} of {published} transactions were flushed and {} of {deliveries} \
-             deliveries handled; {} consumers lag, {} shapes are undeliverable",
-            point.flushed,
-            point.kept(),
+            "draining: {flushed} of {published} transactions were flushed and {handled} of \
+             {deliveries} deliveries handled; {} consumers lag, {} shapes are undeliverable; there \
+             were {} kills and {} panics of factories, the engine saw {} deaths and {} restarts, \
+             and {} consumers were made; shards: {:?}; health: {:?}",
             metrics.lagging,
-            metrics.undeliverable
+            metrics.undeliverable,
+            population.kills.total(),
+            population.kills.failed_starts(),
+            metrics.deaths,
+            metrics.restarts,
+            population.started(),
+            metrics.shards,
+            self.sampler.engine.health()
         );
         for event in &self.events {
             what.push_str("\n  ");
