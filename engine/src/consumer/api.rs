@@ -90,6 +90,7 @@ impl<'a> Start<'a> {
 
     /// Reports for this incarnation from any thread, also outside its handler.
     pub fn reporter(&self) -> Reporter {
+        self.mailbox.set_reporter();
         Reporter { mailbox: Arc::clone(self.mailbox) }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// One change handed to one shape, or the commit mark of a transaction that touched it.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery<'a> {
-    pub(super) handle: Handle,
+    pub(super) mailbox: &'a Mailbox,
     pub(super) fragment: &'a Fragment,
     /// The change's index in the fragment, and as what the shape sees it.
     pub(super) change: Option<(u32, Form)>,
@@ -18,7 +18,7 @@ pub struct Delivery<'a> {
 impl<'a> Delivery<'a> {
     /// The shape.
     pub fn handle(&self) -> Handle {
-        self.handle
+        self.mailbox.name().handle
     }
 
     /// The position: of the change, or of the commit mark where there is no change.
@@ -83,22 +83,32 @@ pub enum ReportError {
     },
 }
 
+impl ReportError {
+    pub(super) fn past(mailbox: &Mailbox, reported: Lsn, handed: Lsn) -> ReportError {
+        ReportError::PastHanded { handle: mailbox.name().handle, reported, handed }
+    }
+}
+
 /// How a handler answers.
 #[derive(Debug)]
 pub struct Context<'a> {
     mailbox: &'a Mailbox,
+    /// The last commit that was handed over, this one included.
+    handed: Lsn,
     reported: Lsn,
     exit: bool,
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(mailbox: &'a Mailbox) -> Context<'a> {
-        Context { mailbox, reported: Lsn::ZERO, exit: false }
+    pub(super) fn new(mailbox: &'a Mailbox, handed: Lsn) -> Context<'a> {
+        Context { mailbox, handed, reported: Lsn::ZERO, exit: false }
     }
 
     /// Reports that everything through the commit at `lsn` is flushed. Reports are cumulative.
     pub fn flushed(&mut self, lsn: Lsn) -> Result<(), ReportError> {
-        self.mailbox.check_report(lsn)?;
+        if lsn > self.handed {
+            return Err(ReportError::past(self.mailbox, lsn, self.handed));
+        }
         self.reported = self.reported.max(lsn);
         Ok(())
     }

@@ -82,6 +82,8 @@ pub(crate) struct Mailbox {
     gap: AtomicBool,
     /// The shape is done with this incarnation: drop the part. Set by the shard.
     closed: AtomicBool,
+    /// Its factory took a reporter. Set and read by the runner of the factory.
+    reporter: AtomicBool,
     /// Its factory has answered. Set by the runner, read by the watch.
     started: AtomicBool,
     /// The part waits for the feeder or the shard, not for its own consumer. Written by the runner.
@@ -105,6 +107,7 @@ impl Mailbox {
             handed: AtomicU64::new(0),
             gap: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            reporter: AtomicBool::new(false),
             started: AtomicBool::new(false),
             waits: AtomicBool::new(true),
             verdict: AtomicU8::new(Verdict::None as u8),
@@ -176,20 +179,24 @@ impl Mailbox {
         self.handed.store(lsn.as_u64(), Ordering::Relaxed);
     }
 
-    /// Takes a report of the consumer.
+    /// Takes a report that was made outside the handler.
     pub(crate) fn report(&self, lsn: Lsn) -> Result<(), ReportError> {
-        self.check_report(lsn)?;
+        let handed = self.handed();
+        if lsn > handed {
+            return Err(ReportError::past(self, lsn, handed));
+        }
         self.raise_flushed(lsn);
         Ok(())
     }
 
-    pub(crate) fn check_report(&self, lsn: Lsn) -> Result<(), ReportError> {
-        let handed = self.handed();
-        if lsn > handed {
-            let handle = self.name.handle;
-            return Err(ReportError::PastHanded { handle, reported: lsn, handed });
-        }
-        Ok(())
+    pub(crate) fn has_reporter(&self) -> bool {
+        // Relaxed: the runner that asks has run the factory itself.
+        self.reporter.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_reporter(&self) {
+        // Relaxed: see `has_reporter`.
+        self.reporter.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn has_gap(&self) -> bool {

@@ -16,6 +16,6 @@ pub use delivery::{Context, Delivery, ReportError};
 pub(crate) use link::{Member, ShardGauges, ShardLink};
 pub(crate) use mail::Mail;
 pub(crate) use mailbox::{Mailbox, MailboxName, Note, Verdict};
-pub(crate) use part::{Feed, Hands, Part, Pulse, Step, Tally, panic_text};
-pub(crate) use recent::{FragmentCache, Recent};
+pub(crate) use part::{Due, Feed, Hands, Part, Pulse, Step, Tally, panic_text};
+pub(crate) use recent::Recent;
 pub(crate) use seat::Seat;

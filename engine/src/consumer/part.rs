@@ -9,7 +9,7 @@ use super::mailbox::{Mailbox, Note};
 use super::recent::FragmentCache;
 use crate::log::Chunk;
 use crate::sync::{AtomicU64, Ordering};
-use crate::words::{Form, Fragment, Lsn, Offset};
+use crate::words::{Form, Fragment, Lsn, Offset, Slot};
 use crossbeam_channel::{Receiver, TryRecvError};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,9 +58,13 @@ impl Pulse {
     }
 
     pub(crate) fn enter(&self, mailbox: &Mailbox) {
+        self.enter_slot(mailbox.link().shard, mailbox.name().slot);
+    }
+
+    fn enter_slot(&self, shard: usize, slot: Slot) {
         self.beat();
-        let slot = u64::from(mailbox.name().slot.as_u32()) + 1;
-        self.running.store((mailbox.link().shard as u64) << 40 | slot, Ordering::Relaxed);
+        let slot = u64::from(slot.as_u32()) + 1;
+        self.running.store((shard as u64) << 40 | slot, Ordering::Relaxed);
     }
 
     pub(crate) fn leave(&self) {
@@ -96,12 +100,14 @@ pub(crate) struct Hands {
     pub(crate) caches: Vec<FragmentCache>,
     pub(crate) tally: Tally,
     pub(crate) pulse: Arc<Pulse>,
+    /// The position that was handled last, for who asks after a death.
+    at: Offset,
 }
 
 impl Hands {
     pub(crate) fn new(shards: usize, pulse: Arc<Pulse>) -> Hands {
         let caches = (0..shards).map(|_| FragmentCache::default()).collect();
-        Hands { caches, tally: Tally::default(), pulse }
+        Hands { caches, tally: Tally::default(), pulse, at: Offset::ZERO }
     }
 }
 
@@ -116,6 +122,13 @@ pub(crate) enum Step {
     Back(Member),
 }
 
+/// One delivery to a shape: a change of a fragment and as what, and whether its commit comes with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Due {
+    pub(crate) what: Option<(u32, Form)>,
+    pub(crate) commits: bool,
+}
+
 /// See the file's head. Fields drop in order: the consumer goes before its channel disconnects.
 pub(crate) struct Part {
     consumer: Box<dyn Consumer>,
@@ -123,15 +136,19 @@ pub(crate) struct Part {
     mode: Mode,
     /// Everything through here was handed over or is none of this incarnation's (INV8).
     position: Offset,
-    /// The position being handled, for who asks after a death.
-    at: Offset,
     /// Something of the transaction at `position` was handed over, and its commit was not.
     open: bool,
     /// The consumer reported since the last look.
     reported: bool,
     /// Its place is on the shard's thread: say so when the mailbox is drained.
     inline: bool,
+    /// Its factory took a reporter, so reports may come from anywhere at any time.
+    has_reporter: bool,
+    /// Its mailbox says that it owes, although it runs on the shard's thread.
+    shows_debt: bool,
 }
+
+const _: () = assert!(size_of::<Part>() <= 64, "a delivery touches one cache line of the part");
 
 impl Part {
     pub(crate) fn new(
@@ -139,16 +156,18 @@ impl Part {
         receiver: Receiver<Mail>,
         resume: Offset,
         inline: bool,
+        has_reporter: bool,
     ) -> Part {
         Part {
             consumer,
             receiver,
             mode: Mode::Feed,
             position: resume,
-            at: resume,
             open: !resume.is_commit_mark(),
             reported: false,
             inline,
+            has_reporter,
+            shows_debt: false,
         }
     }
 
@@ -159,6 +178,7 @@ impl Part {
         hands: &mut Hands,
     ) -> Result<Step, (Offset, ConsumerError)> {
         hands.pulse.enter(mailbox);
+        hands.at = self.position;
         let step = catch_unwind(AssertUnwindSafe(|| match self.mode {
             Mode::Feed => self.feed(mailbox, hands),
             Mode::Mail => self.mail(mailbox, hands),
@@ -170,8 +190,8 @@ impl Part {
         }
         match step {
             Ok(Ok(step)) => Ok(step),
-            Ok(Err(cause)) => Err((self.at, cause)),
-            Err(panic) => Err((self.at, panic_text(panic.as_ref()).into())),
+            Ok(Err(cause)) => Err((hands.at, cause)),
+            Err(panic) => Err((hands.at, panic_text(panic.as_ref()).into())),
         }
     }
 
@@ -190,24 +210,38 @@ impl Part {
         self.mode == Mode::Mail
     }
 
-    /// Handles one delivery on the shard's own thread, which looks for a report by itself. An
-    /// error is a death.
+    /// Handles one delivery on the shard's own thread; what the consumer has reported, if anything.
+    /// An error is a death.
+    ///
+    /// The mailbox, which is another cache line, is left alone unless somebody else looks at it:
+    /// a reporter outside the handler, or the watch, because the consumer owes.
     #[inline]
-    pub(crate) fn offer_guarded(
+    pub(crate) fn offer_inline(
         &mut self,
+        (shard, slot): (usize, Slot),
         mailbox: &Mailbox,
         fragment: &Fragment,
-        what: Option<(u32, Form)>,
-        commits: bool,
+        due: Due,
         hands: &mut Hands,
-    ) -> Result<(), (Offset, ConsumerError)> {
-        hands.pulse.enter(mailbox);
-        let offer = || self.offer(mailbox, fragment, what, commits, hands);
-        match catch_unwind(AssertUnwindSafe(offer)) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(cause)) => Err((self.at, cause)),
-            Err(panic) => Err((self.at, panic_text(panic.as_ref()).into())),
+    ) -> Result<Lsn, (Offset, ConsumerError)> {
+        let Some(due) = self.due(fragment, due) else { return Ok(Lsn::ZERO) };
+        hands.pulse.enter_slot(shard, slot);
+        let commit = fragment.commit_lsn();
+        if due.commits && self.has_reporter {
+            mailbox.set_handed(commit);
         }
+        let call = || self.call(mailbox, fragment, due, hands);
+        let (reported, result) = match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(handled) => handled,
+            Err(panic) => (Lsn::ZERO, Err(panic_text(panic.as_ref()).into())),
+        };
+        let owes = due.commits && reported < commit;
+        if owes || self.shows_debt || result.is_err() {
+            mailbox.set_handed(mailbox.handed().max(if owes { commit } else { Lsn::ZERO }));
+            mailbox.raise_flushed(reported);
+            self.shows_debt = owes;
+        }
+        result.map(|()| reported).map_err(|cause| (hands.at, cause))
     }
 
     /// Drops the consumer, then its channel. A panic of its destructor ends here.
@@ -261,13 +295,15 @@ impl Part {
                 if let Some(form) = routed.form_for(slot) {
                     let before = last.replace((routed.change, form));
                     if before.is_some() {
-                        self.offer(mailbox, &entry.fragment, before, false, hands)?;
+                        let due = Due { what: before, commits: false };
+                        self.offer(mailbox, &entry.fragment, due, hands)?;
                         hands.tally.replayed += 1;
                     }
                 }
             }
             hands.tally.replayed += u64::from(last.is_some());
-            self.offer(mailbox, &entry.fragment, last, entry.fragment.commits(), hands)?;
+            let due = Due { what: last, commits: entry.fragment.commits() };
+            self.offer(mailbox, &entry.fragment, due, hands)?;
         }
         Ok(())
     }
@@ -303,7 +339,8 @@ impl Part {
             let mut cache = std::mem::take(&mut hands.caches[link.shard]);
             let taken = match cache.fragment(&link.recent, mail) {
                 Some(fragment) => {
-                    self.offer(mailbox, fragment, mail.what(), mail.commits(), hands).map(Some)
+                    let due = Due { what: mail.what(), commits: mail.commits() };
+                    self.offer(mailbox, fragment, due, hands).map(Some)
                 }
                 None => Ok(None),
             };
@@ -338,64 +375,71 @@ impl Part {
         Member { mailbox: Arc::clone(mailbox), position: self.position, boundary }
     }
 
-    /// Hands over what is new to this incarnation (INV8): the change, and the commit with it or,
-    /// where the change is not new or there is none, alone.
+    /// Hands over what is new to this incarnation (INV8).
     #[inline]
-    pub(crate) fn offer(
+    fn offer(
         &mut self,
         mailbox: &Mailbox,
         fragment: &Fragment,
-        what: Option<(u32, Form)>,
-        commits: bool,
+        due: Due,
         hands: &mut Hands,
     ) -> Result<(), ConsumerError> {
-        let change = what.and_then(|(index, _)| fragment.get(index as usize));
-        match change.map(|change| change.offset()) {
-            Some(offset) if offset > self.position => {
-                self.hand(mailbox, fragment, what, offset, commits, hands)
-            }
-            _ => {
-                let mark = Offset::commit_mark(fragment.commit_lsn());
-                if commits && self.open && mark > self.position {
-                    self.hand(mailbox, fragment, None, mark, true, hands)
-                } else {
-                    Ok(())
-                }
-            }
+        let Some(due) = self.due(fragment, due) else { return Ok(()) };
+        if due.commits {
+            // Before the handler runs: it may tell another thread, which reports.
+            mailbox.set_handed(fragment.commit_lsn());
         }
-    }
-
-    #[inline]
-    fn hand(
-        &mut self,
-        mailbox: &Mailbox,
-        fragment: &Fragment,
-        what: Option<(u32, Form)>,
-        offset: Offset,
-        commits: bool,
-        hands: &mut Hands,
-    ) -> Result<(), ConsumerError> {
-        let commit = fragment.commit_lsn();
-        if commits {
-            mailbox.set_handed(commit);
-        }
-        hands.pulse.beat();
-        self.at = offset;
-        let handle = mailbox.name().handle;
-        let delivery = Delivery { handle, fragment, change: what, commits };
-        let mut context = Context::new(mailbox);
-        let result = self.consumer.handle(&delivery, &mut context);
-        let exits = context.exits();
-        if context.reported() > Lsn::ZERO {
-            mailbox.raise_flushed(context.reported());
+        let (reported, result) = self.call(mailbox, fragment, due, hands);
+        if reported > Lsn::ZERO {
+            mailbox.raise_flushed(reported);
             self.reported = true;
         }
-        result?;
+        result
+    }
+
+    /// What of a delivery is new to this incarnation: the change, and the commit with it or, where
+    /// the change is not new or there is none, alone.
+    #[inline]
+    fn due(&self, fragment: &Fragment, due: Due) -> Option<Due> {
+        let change = due.what.and_then(|(index, _)| fragment.get(index as usize));
+        if change.is_some_and(|change| change.offset() > self.position) {
+            return Some(due);
+        }
+        let mark = Offset::commit_mark(fragment.commit_lsn());
+        (due.commits && self.open && mark > self.position)
+            .then_some(Due { what: None, commits: true })
+    }
+
+    /// Calls the handler: what it reported, and how it ended.
+    #[inline]
+    fn call(
+        &mut self,
+        mailbox: &Mailbox,
+        fragment: &Fragment,
+        due: Due,
+        hands: &mut Hands,
+    ) -> (Lsn, Result<(), ConsumerError>) {
+        let Due { what, commits } = due;
+        let commit = fragment.commit_lsn();
+        let mark = Offset::commit_mark(commit);
+        let change = what.and_then(|(index, _)| fragment.get(index as usize));
+        let offset = change.map_or(mark, |change| change.offset());
+        hands.pulse.beat();
+        hands.at = offset;
+        let delivery = Delivery { mailbox, fragment, change: what, commits };
+        let handed = if commits { commit } else { self.position.complete_through() };
+        let mut context = Context::new(mailbox, handed);
+        let result = self.consumer.handle(&delivery, &mut context);
+        let (reported, exits) = (context.reported(), context.exits());
+        if let Err(cause) = result {
+            return (reported, Err(cause));
+        }
         hands.tally.handled += u64::from(what.is_some());
         hands.tally.commits += u64::from(commits);
-        self.position = if commits { Offset::commit_mark(commit) } else { offset };
+        self.position = if commits { mark } else { offset };
         self.open = !commits;
-        if exits { Err("the consumer asked to exit".into()) } else { Ok(()) }
+        let end = if exits { Err("the consumer asked to exit".into()) } else { Ok(()) };
+        (reported, end)
     }
 }
 

@@ -4,7 +4,7 @@
 use super::Trackers;
 use super::slots::{Lifecycle, Port, Slots};
 use super::wakes::Wakes;
-use crate::consumer::{Ack, ConsumerError, Hands, Mail};
+use crate::consumer::{Ack, ConsumerError, Due, Hands, Mail};
 use crate::run::Pool;
 use crate::words::{Form, Fragment, Lsn, Offset, Routed, Slot};
 use crossbeam_channel::TrySendError;
@@ -19,6 +19,7 @@ pub(super) struct Ended {
 
 /// What deliveries of one fragment are made with. Borrows from the shard for one fan-out.
 pub(super) struct Fanout<'a> {
+    pub(super) shard: usize,
     pub(super) slots: &'a mut Slots,
     pub(super) attended: &'a RoaringBitmap,
     pub(super) hands: &'a mut Hands,
@@ -135,13 +136,13 @@ impl Fanout<'_> {
                 },
                 (Port::Inline(part), Some(mailbox)) => {
                     let Parcel { what, commits, .. } = parcel;
-                    match part.offer_guarded(mailbox, self.fragment, what, commits, self.hands) {
-                        Ok(()) => {
+                    let (place, due) = ((self.shard, slot), Due { what, commits });
+                    match part.offer_inline(place, mailbox, self.fragment, due, self.hands) {
+                        Ok(reported) => {
                             self.counts.inline += 1;
-                            let flushed = mailbox.flushed();
-                            if flushed > entry.owed.flushed {
+                            if reported > entry.owed.flushed {
                                 entry.deaths = 0;
-                                self.owed.apply(entry.ack, entry.owed.report(flushed));
+                                self.owed.apply(entry.ack, entry.owed.report(reported));
                             }
                         }
                         Err(end) => {

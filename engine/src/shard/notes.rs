@@ -117,11 +117,15 @@ impl Shard {
             self.counters().restarts.add(1);
             self.control.events.say(Event::Restarted { handle, offset: from, incarnation }, now);
         }
-        if !self.run_at_once(slot, from) {
-            let Some(entry) = self.slots.get_mut(slot) else { return };
-            entry.state = Lifecycle::Lagging;
-            self.feed(mailbox, from, None);
+        if self.run_at_once(slot, from) {
+            return;
         }
+        // Most who restart are not far behind: the boundary is named at once. Who is, meets a gap.
+        let open = self.stream.open.is_some();
+        let Some(entry) = self.slots.get_mut(slot) else { return };
+        entry.state = if open { Lifecycle::Lagging } else { Lifecycle::Joining };
+        let boundary = (!open).then_some(self.stream.processed);
+        self.feed(mailbox, from, boundary);
     }
 
     /// Hands a consumer to the feeder.

@@ -159,6 +159,7 @@ impl Shard {
         }
         let number = self.remember(fragment);
         let mut fanout = Fanout {
+            shard: self.number,
             slots: &mut self.slots,
             attended: &self.attended,
             hands: &mut self.hands,
