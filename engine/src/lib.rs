@@ -11,6 +11,8 @@ mod report;
 mod route;
 mod run;
 mod shard;
+#[cfg(feature = "postgres")]
+mod source;
 mod sync;
 mod words;
 
@@ -26,6 +28,11 @@ pub use engine::{
 };
 pub use log::{LoggedChange, OpenError, Page, ReadLimits};
 pub use predicate::{Position, WhereError};
+#[cfg(feature = "postgres")]
+pub use source::postgres::{
+    AssembleError, DecodeError, FrameError, PostgresConfig, PostgresError, PostgresSource,
+    PostgresState, PostgresStatus, PublishedTables,
+};
 pub use words::{
     ChangeRef, Column, Fragment, FragmentError, FragmentLimits, Handle, Lsn, Offset, Operation,
     ParseHandleError, ParseLsnError, ParseOffsetError, Relation, RowRef, ShapeDefinition, Slot,

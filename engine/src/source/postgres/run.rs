@@ -1,0 +1,221 @@
+//! Run: the source's thread: connects, prepares, checks continuity, streams; and again, with
+//! growing pauses, while trying again can help.
+
+use super::config::PostgresConfig;
+use super::continuity::{Continuity, Positions};
+use super::error::{PostgresError, one_line};
+use super::floor::Floor;
+use super::setup::{Prepared, Server};
+use super::status::PostgresState;
+use super::stream::{Pump, Stream};
+use crate::words::Lsn;
+use crossbeam_channel::Sender;
+use pg_walstream::PgReplicationConnection;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The first pause before connecting again; each further one is twice as long.
+const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// How long a start waits for a slot that is still in the hands of a connection that has died.
+const SLOT_BUSY_MAX: Duration = Duration::from_secs(10);
+/// The server hears from us at least this often in the time after which it would drop us.
+const STATUS_PER_TIMEOUT: u32 = 3;
+
+/// The source's life, over all connections.
+pub(super) struct Run {
+    pub(super) pump: Pump,
+    pub(super) config: PostgresConfig,
+    /// The server's identity at the first connection.
+    pub(super) system: Option<String>,
+}
+
+impl Run {
+    /// Runs until stopped or failed. Says on `started` how the first connection went.
+    pub(super) async fn run(&mut self, started: Sender<Result<(), PostgresError>>) {
+        let begun = Instant::now();
+        let (mut started, mut pause) = (Some(started), RETRY_INTERVAL_MIN);
+        while !self.pump.stop.is_cancelled() {
+            let before = self.pump.transactions;
+            let connected = Instant::now();
+            let error = match self.connection(&mut started).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            let waits = started.is_none() || (slot_busy(&error) && begun.elapsed() < SLOT_BUSY_MAX);
+            if !(error.is_transient() && waits) {
+                self.fail(error, &mut started);
+                return;
+            }
+            tracing::warn!(%error, ?pause, "Postgres source: connecting again");
+            self.pump.shared.fall(PostgresState::Waiting, &error);
+            tokio::select! {
+                () = self.pump.stop.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+            let worked = self.pump.transactions > before
+                || connected.elapsed() >= self.config.retry_interval_max;
+            let next = if worked { RETRY_INTERVAL_MIN } else { pause * 2 };
+            pause = next.min(self.config.retry_interval_max);
+        }
+        self.pump.shared.update(|status| status.state = PostgresState::Stopped);
+        self.answer(&mut started, Ok(()));
+    }
+
+    fn fail(
+        &mut self,
+        error: PostgresError,
+        started: &mut Option<Sender<Result<(), PostgresError>>>,
+    ) {
+        tracing::error!(%error, "Postgres source: ended");
+        self.pump.shared.fall(PostgresState::Failed, &error);
+        self.answer(started, Err(error));
+    }
+
+    fn answer(
+        &mut self,
+        started: &mut Option<Sender<Result<(), PostgresError>>>,
+        outcome: Result<(), PostgresError>,
+    ) {
+        if let Some(started) = started.take() {
+            // Whoever started the source waits for this one message.
+            let _ = started.send(outcome);
+        }
+    }
+
+    /// One connection, from its set-up to its end.
+    async fn connection(
+        &mut self,
+        started: &mut Option<Sender<Result<(), PostgresError>>>,
+    ) -> Result<(), PostgresError> {
+        self.pump.shared.update(|status| status.state = PostgresState::Connecting);
+        let stop = self.pump.stop.clone();
+        let stream = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            stream = self.open() => stream?,
+        };
+        self.pump.shared.update(|status| {
+            status.state = PostgresState::Streaming;
+            status.connections += 1;
+        });
+        self.answer(started, Ok(()));
+        self.pump.pump(stream, &self.config).await
+    }
+
+    async fn open(&mut self) -> Result<Stream, PostgresError> {
+        let mut server = Server::connect(&self.config).await?;
+        server.check_wal_level().await?;
+        let mut connection = self.replication(&mut server).await?;
+        self.identify(&mut connection).await?;
+        let prepared = server.prepare(&self.config).await?;
+        drop(server);
+        self.check_continuity(&prepared).await?;
+        let start = prepared.slot.start();
+        let floor = self.join(&prepared).await?;
+        let options = [
+            ("proto_version", "1"),
+            (
+                "publication_names",
+                &*format!("\"{}\"", self.config.publication.replace('"', "\"\"")),
+            ),
+        ];
+        // The slot knows where to start: what was not acknowledged comes again.
+        let starting = connection.start_replication_async(&self.config.slot, 0, &options);
+        let outcome = tokio::time::timeout(self.config.command_timeout, starting).await;
+        let late = |_| PostgresError::Lost { cause: "START_REPLICATION got no answer".into() };
+        let slot = &self.config.slot;
+        outcome.map_err(late)?.map_err(|error| PostgresError::stream(&error, slot))?;
+        tracing::info!(%start, slot, "Postgres source: streaming");
+        let status_interval = self.status_interval(prepared.wal_sender_timeout);
+        Ok(Stream { connection, floor, status_interval })
+    }
+
+    /// A connection in replication mode. Where it fails, the catalog tells whether the role lacks
+    /// the right.
+    async fn replication(
+        &self,
+        server: &mut Server,
+    ) -> Result<PgReplicationConnection, PostgresError> {
+        let conninfo = self.config.replication_conninfo();
+        let connecting = PgReplicationConnection::connect_async(&conninfo);
+        let late = |_| PostgresError::Connect {
+            cause: format!("no answer within {:?}", self.config.command_timeout),
+            transient: true,
+        };
+        let outcome = tokio::time::timeout(self.config.command_timeout, connecting).await;
+        match outcome.map_err(late)? {
+            Ok(connection) => Ok(connection),
+            Err(error) if server.may_replicate().await? => Err(PostgresError::connect(&error)),
+            Err(error) => Err(server.no_replication(one_line(&error))),
+        }
+    }
+
+    async fn identify(
+        &mut self,
+        connection: &mut PgReplicationConnection,
+    ) -> Result<(), PostgresError> {
+        let identity = connection.identify_system_async().await;
+        let identity =
+            identity.map_err(|error| PostgresError::stream(&error, &self.config.slot))?;
+        let now = identity.get_value(0, 0).unwrap_or_default();
+        let before = self.system.get_or_insert_with(|| now.clone());
+        if *before == now {
+            return Ok(());
+        }
+        Err(PostgresError::OtherServer { before: before.clone(), now })
+    }
+
+    async fn check_continuity(&self, prepared: &Prepared) -> Result<(), PostgresError> {
+        let engine = Arc::clone(&self.pump.engine);
+        let positions = Positions {
+            floor: engine.floor(),
+            flushed: engine.flushed_lsn(),
+            slot: prepared.slot,
+            wal_end: prepared.wal_end,
+        };
+        match positions.judge() {
+            Continuity::Kept => Ok(()),
+            Continuity::ServerBehind => Err(PostgresError::ServerBehind {
+                server: positions.wal_end,
+                flushed: positions.flushed,
+            }),
+            Continuity::Broken { cause } => {
+                tracing::error!(cause, "Postgres source: continuity is broken, shapes invalidated");
+                let invalidate = move || engine.invalidate_all(&cause);
+                let outcome = tokio::task::spawn_blocking(invalidate).await;
+                let thread =
+                    |error| PostgresError::Thread { cause: format!("invalidate: {error}") };
+                let failed = |error| PostgresError::Engine { cause: format!("{error}") };
+                outcome.map_err(thread)?.map_err(failed)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the engine and the machines ready for what the slot sends. The floor rises to the
+    /// slot's position first: whoever finds the slot beyond it later knows that somebody else moved
+    /// it.
+    async fn join(&mut self, prepared: &Prepared) -> Result<Floor, PostgresError> {
+        let start = prepared.slot.start();
+        let mut floor = Floor::new(Arc::clone(&self.pump.engine), Lsn::ZERO);
+        floor.want(start);
+        floor.finished().await?;
+        for table in &prepared.tables {
+            self.pump.engine.learn(Arc::clone(&table.relation));
+            self.pump.assembler.learn(Arc::clone(&table.relation));
+        }
+        self.pump.outbox.clear();
+        self.pump.assembler.connected();
+        self.pump.acks.connected(start);
+        Ok(floor)
+    }
+
+    fn status_interval(&self, wal_sender_timeout: Option<Duration>) -> Duration {
+        let wanted = self.config.status_interval;
+        wal_sender_timeout.map_or(wanted, |timeout| wanted.min(timeout / STATUS_PER_TIMEOUT))
+    }
+}
+
+/// Another connection still streams from the slot (SQLSTATE object_in_use).
+fn slot_busy(error: &PostgresError) -> bool {
+    matches!(error, PostgresError::Lost { cause } if cause.contains("[55006]"))
+}
