@@ -1,6 +1,7 @@
 //! Registry: which shapes live, by handle, and which tables are known. Shards write it when a
 //! record is durable; callers of the engine read it. No delivery comes near it.
 
+use crate::consumer::Ack;
 use crate::words::{Handle, Offset, Relation, ShapeDefinition, Slot, TableName};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -15,6 +16,8 @@ pub(crate) struct Place {
     /// Everything after it is the shape's.
     pub(crate) first: Offset,
     pub(crate) definition: Arc<ShapeDefinition>,
+    /// Whether the flushed LSN waits for its consumer, or for its log alone.
+    pub(crate) ack: Ack,
 }
 
 /// See the file's head.

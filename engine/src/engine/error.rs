@@ -82,6 +82,16 @@ pub enum AddError {
         /// The table.
         table: TableName,
     },
+    /// The shape's log alone would acknowledge, and it is only memory (R14).
+    #[error(
+        "the shape {definition} acknowledges when its log is durable, but the engine has only \
+         memory and its source forgets what is acknowledged: start the engine with a directory, or \
+         give the shape a consumer with Ack::Consumer"
+    )]
+    NotDurable {
+        /// The shape, as text.
+        definition: String,
+    },
     /// A shard has given out all its slots.
     #[error("a shard has given out all of its 2^32 slots: start with a new directory")]
     SlotsExhausted,

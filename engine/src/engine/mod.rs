@@ -28,7 +28,7 @@ use crate::shard::Message;
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{Handle, Lsn, Relation, ShapeDefinition};
 use crossbeam_channel::{Receiver, Sender};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use threads::Threads;
@@ -51,6 +51,9 @@ struct Inner {
     floor: Mutex<Floor>,
     /// Held for as long as the engine lives; `None` with the memory store.
     directory: Option<Directory>,
+    /// Set when the source forgets what is flushed: from then on nothing may be acknowledged by a
+    /// log that is only memory (R14). Adding shapes reads it, setting it waits for them.
+    durable_only: RwLock<bool>,
     limits: EngineLimits,
 }
 

@@ -21,7 +21,7 @@ use crate::shard::{
 use crate::sync::AtomicU64;
 use crate::words::{Handle, Lsn, Slot};
 use crossbeam_channel::{Receiver, bounded, unbounded};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rayon::prelude::*;
 use std::sync::Arc;
 use std::time::Instant;
@@ -105,6 +105,7 @@ pub(super) fn start(builder: &Builder) -> Result<(Engine, Publisher), StartError
         next_handle: AtomicU64::new(next_handle),
         floor: Mutex::new(floor),
         directory,
+        durable_only: RwLock::new(false),
         limits: EngineLimits {
             unflushed_bytes_soft_max: builder.consumer_bytes_max / SOFT_PART,
             transaction_bytes_max,
@@ -203,8 +204,8 @@ fn enter(control: &Control, shapes: &[Vec<Reopened>]) {
     for (number, shapes) in shapes.iter().enumerate() {
         let places = shapes.iter().map(|shape| {
             let definition = Arc::clone(&shape.shape.definition);
-            let (slot, first) = (shape.slot, shape.first);
-            (shape.shape.handle, Place { shard: number as u32, slot, first, definition })
+            let (slot, first, ack) = (shape.slot, shape.first, shape.shape.consumer.ack());
+            (shape.shape.handle, Place { shard: number as u32, slot, first, definition, ack })
         });
         control.registry.enter(places);
         control.counters[number].shapes.add(shapes.len() as u64);

@@ -4,7 +4,7 @@
 
 use super::error::{AddError, RemoveError};
 use super::{Engine, Inner};
-use crate::consumer::ConsumerSpec;
+use crate::consumer::{Ack, ConsumerSpec};
 use crate::control::Failure;
 use crate::predicate::compile;
 use crate::shard::{ADDED_MAX, Message, Prepared, Refusal, Reply};
@@ -45,6 +45,8 @@ impl Engine {
     ) -> Result<Vec<Handle>, AddError> {
         let inner = &self.inner;
         inner.control.state.check()?;
+        let durable_only = inner.durable_only.read();
+        inner.check_durable(*durable_only, &shapes)?;
         let first = inner.take_handles(shapes.len());
         let prepared = shapes
             .into_par_iter()
@@ -62,6 +64,23 @@ impl Engine {
             return Err(error);
         }
         Ok(handles)
+    }
+
+    /// Says that the source forgets what this engine has flushed, as a replication slot does. From
+    /// then on shapes that acknowledge by their log alone ([`Ack::Log`](crate::Ack)) are refused if
+    /// the log is only memory (R14).
+    ///
+    /// # Errors
+    /// The first such shape that exists already.
+    pub fn require_durable(&self) -> Result<(), Handle> {
+        let inner = &self.inner;
+        *inner.durable_only.write() = true;
+        if self.is_durable() {
+            return Ok(());
+        }
+        let shapes = inner.control.registry.all();
+        let found = shapes.into_iter().find(|(_, place)| place.ack == Ack::Log);
+        found.map_or(Ok(()), |(handle, _)| Err(handle))
     }
 
     /// Removes a shape; durable when this returns. What its consumer was handed may still be
@@ -106,6 +125,20 @@ impl Engine {
 }
 
 impl Inner {
+    fn check_durable(
+        &self,
+        durable_only: bool,
+        shapes: &[(ShapeDefinition, ConsumerSpec)],
+    ) -> Result<(), AddError> {
+        if !durable_only || self.directory.is_some() {
+            return Ok(());
+        }
+        match shapes.iter().find(|(_, consumer)| consumer.ack() == Ack::Log) {
+            Some((shape, _)) => Err(AddError::NotDurable { definition: shape.to_string() }),
+            None => Ok(()),
+        }
+    }
+
     fn prepare(
         &self,
         handle: Handle,

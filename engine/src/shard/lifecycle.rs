@@ -60,8 +60,8 @@ impl Shard {
             let record = self.encoder.add_shape(slot, *handle, first, relation, definition);
             self.must_fit(record);
             let definition = Arc::clone(definition);
-            let shard = self.number as u32;
-            places.push((*handle, Place { shard, slot, first, definition }));
+            let (shard, ack) = (self.number as u32, shape.consumer.ack());
+            places.push((*handle, Place { shard, slot, first, definition, ack }));
             self.enter_slot(slot, first, Owed::new(after), shape);
         }
         self.commit.when_durable(OnSync::Enter(places));
