@@ -4,6 +4,7 @@
 //! of its own, reachable by a unix socket only, stopped and deleted when dropped. As root it runs
 //! as the system user `postgres`, since Postgres refuses root. SQL goes through `psql`, so that
 //! whoever includes this file needs no Postgres client of its own. It knows nothing of walfan.
+#![allow(dead_code, reason = "who includes it uses a part of it")]
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, chown};
@@ -35,10 +36,18 @@ impl Cluster {
     pub fn start(settings: &[&str]) -> io::Result<Cluster> {
         let tools = Tools::find()?;
         let directory = tools.make_directory()?;
-        let made = tools.run("initdb", &[
-            "--pgdata", &data(&directory), "--username=postgres", "--auth=trust",
-            "--encoding=UTF8", "--locale=C", "--no-sync",
-        ]);
+        let made = tools.run(
+            "initdb",
+            &[
+                "--pgdata",
+                &data(&directory),
+                "--username=postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+            ],
+        );
         let settings: Vec<_> = settings.iter().map(|&setting| setting.to_owned()).collect();
         let server = made.and_then(|_| tools.serve(&directory, &settings));
         let server = server.inspect_err(|_| {

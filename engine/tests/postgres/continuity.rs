@@ -1,0 +1,66 @@
+//! Continuity: a slot that is not where this engine left it invalidates the shapes (INV11).
+
+use crate::world::{World, cluster, config, inserted, items, log_of};
+use std::sync::Arc;
+use walfan::{ConsumerSpec, Engine, Lsn, PostgresError, PostgresSource};
+
+fn fed() -> World {
+    let world = World::new();
+    world.engine.add_shape(items(""), ConsumerSpec::Log).unwrap();
+    world.sql("INSERT INTO items VALUES (1, 'a', 'b')");
+    world.wait_confirmed_end();
+    world
+}
+
+#[test]
+fn inv11_a_slot_that_was_dropped_invalidates_the_shapes() {
+    let mut world = fed();
+    world.reopen(|world| {
+        world.sql("SELECT pg_drop_replication_slot('walfan')");
+        world.sql("INSERT INTO items VALUES (2, 'lost', 'lost')");
+    });
+    assert_eq!(world.engine.shapes(), []);
+    let handle = world.engine.add_shape(items(""), ConsumerSpec::Log).unwrap();
+    world.sql("INSERT INTO items VALUES (3, 'a', 'b')");
+    world.wait_confirmed_end();
+    assert_eq!(inserted(&log_of(&world.engine, handle)), [3]);
+}
+
+#[test]
+fn inv11_a_slot_that_somebody_moved_invalidates_the_shapes() {
+    let mut world = fed();
+    world.reopen(|world| {
+        world.sql("INSERT INTO items VALUES (2, 'lost', 'lost')");
+        world.sql("SELECT pg_replication_slot_advance('walfan', pg_current_wal_lsn())");
+    });
+    assert_eq!(world.engine.shapes(), []);
+}
+
+#[test]
+fn a_slot_where_it_was_left_invalidates_nothing() {
+    let mut world = fed();
+    for _ in 0..3 {
+        world.reopen(|_| {});
+        assert_eq!(world.engine.shapes().len(), 1);
+    }
+}
+
+#[test]
+fn a_server_that_is_behind_the_engine_is_refused() {
+    let world = fed();
+    world.sql("INSERT INTO other SELECT generate_series(1, 300000)");
+    world.sql("INSERT INTO items VALUES (2, 'a', 'b')");
+    world.wait_confirmed_end();
+    let flushed = world.engine.flushed_lsn();
+    let mut world = world;
+    drop(world.stop_source());
+    world.engine.shutdown(crate::world::LONG).unwrap();
+    let other = cluster(&[]);
+    let end: Lsn = other.sql("SELECT pg_current_wal_lsn()").unwrap().parse().unwrap();
+    assert!(end < flushed);
+    world.engine = Arc::new(Engine::builder().start().unwrap().0);
+    let (engine, publisher) =
+        Engine::builder().shards(2).directory(world.directory.path()).start().unwrap();
+    let error = PostgresSource::start(Arc::new(engine), publisher, config(&other)).unwrap_err();
+    assert!(matches!(error, PostgresError::ServerBehind { .. }), "{error}");
+}
