@@ -107,12 +107,18 @@ impl<'a> ChangeRef<'a> {
 
     /// The row before: of an update or a delete.
     pub fn old_row(&self) -> Option<RowRef<'a>> {
-        self.change.old.map(|span| RowRef { fragment: self.fragment, span })
+        self.change.old.map(|span| RowRef { fragment: self.fragment, span, before: None })
     }
 
     /// The row after: of an insert or an update.
     pub fn new_row(&self) -> Option<RowRef<'a>> {
-        self.change.new.map(|span| RowRef { fragment: self.fragment, span })
+        self.change.new.map(|span| RowRef { fragment: self.fragment, span, before: None })
+    }
+
+    /// The row after, for who does not know the row before: what the update left unchanged is in it.
+    pub(crate) fn whole_new_row(&self) -> Option<RowRef<'a>> {
+        let span = self.change.new?;
+        Some(RowRef { fragment: self.fragment, span, before: self.change.old })
     }
 }
 
@@ -133,6 +139,8 @@ impl fmt::Debug for ChangeRef<'_> {
 pub struct RowRef<'a> {
     fragment: &'a Fragment,
     span: RowSpan,
+    /// Where values that were left unchanged are taken from.
+    before: Option<RowSpan>,
 }
 
 impl<'a> RowRef<'a> {
@@ -148,24 +156,29 @@ impl<'a> RowRef<'a> {
 
     /// The bytes of all its values.
     pub(crate) fn bytes(&self) -> usize {
-        let first = self.span.first as usize;
-        let cells = self.fragment.cells().get(first..first + self.len()).unwrap_or_default();
-        cells.iter().map(|&cell| cell.bytes()).sum()
+        (0..self.len()).filter_map(|index| self.cell(index)).map(Cell::bytes).sum()
     }
 
     /// The value of column `index`, or `None` beyond the last column.
     pub fn get(&self, index: usize) -> Option<Value<'a>> {
-        if index >= self.len() {
-            return None;
-        }
-        let cell = *self.fragment.cells().get(self.span.first as usize + index)?;
-        Some(match cell {
+        Some(match self.cell(index)? {
             Cell::NULL => Value::Null,
             Cell::UNCHANGED => Value::Unchanged,
             Cell { start, len } => {
                 Value::Text(&self.fragment.data()[start as usize..(start + len) as usize])
             }
         })
+    }
+
+    fn cell(&self, index: usize) -> Option<Cell> {
+        let of = |span: RowSpan| {
+            let cell = span.first as usize + index;
+            if index < span.len as usize { self.fragment.cells().get(cell).copied() } else { None }
+        };
+        match (of(self.span)?, self.before) {
+            (Cell::UNCHANGED, Some(before)) => of(before).or(Some(Cell::UNCHANGED)),
+            (cell, _) => Some(cell),
+        }
     }
 
     /// All values, in order.

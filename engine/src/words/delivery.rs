@@ -52,9 +52,14 @@ impl<'a> Formed<'a> {
         if self.form == Form::Insert { None } else { self.change.old_row() }
     }
 
-    /// The row after, where the shape keeps it.
+    /// The row after, where the shape keeps it. A shape that the row enters never saw its values, so
+    /// for it none is left out as unchanged.
     pub(crate) fn new_row(&self) -> Option<RowRef<'a>> {
-        if self.form == Form::Delete { None } else { self.change.new_row() }
+        match self.form {
+            Form::AsIs => self.change.new_row(),
+            Form::Insert => self.change.whole_new_row(),
+            Form::Delete => None,
+        }
     }
 }
 
@@ -143,5 +148,28 @@ impl Routed {
             (Form::Insert, &self.as_insert),
             (Form::Delete, &self.as_delete),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::{Column, Lsn, Relation, TableName, TransactionBuilder, Value};
+
+    #[test]
+    fn a_row_that_enters_a_shape_brings_what_its_update_left_unchanged() {
+        let columns = vec![Column::new("id", 20, true), Column::new("note", 25, false)];
+        let items = Arc::new(Relation::new(1, TableName::new("public", "items"), columns));
+        let mut transaction = TransactionBuilder::new(1, Lsn::new(1));
+        let (one, large) = (Value::Text(b"1"), Value::Text(b"large"));
+        transaction.update(&items, [one, large], [one, Value::Unchanged]).unwrap();
+        let fragment = transaction.commit(Lsn::new(2));
+        let new = |form| {
+            let row = Formed::new(&fragment, (0, form)).unwrap().new_row();
+            row.map(|row| (row.values().collect::<Vec<_>>(), row.bytes()))
+        };
+        assert_eq!(new(Form::AsIs), Some((vec![one, Value::Unchanged], 1)));
+        assert_eq!(new(Form::Insert), Some((vec![one, large], 6)));
+        assert_eq!(new(Form::Delete), None);
     }
 }
