@@ -89,7 +89,16 @@ pub(crate) struct Directory {
     path: PathBuf,
     id: u128,
     shards: u32,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that another thread is starting has a
+        // copy of it until it executes its program, and keeps the lock so long. A file that cannot
+        // be unlocked is closed all the same.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Directory {
@@ -235,7 +244,7 @@ fn meta_bytes(id: u128, shards: u32) -> [u8; META_BYTES] {
 
 fn check_meta(path: &Path, shards: u32, lock: File) -> Result<Directory, OpenError> {
     let id = read_meta(path, shards)?;
-    Ok(Directory { path: path.to_owned(), id, shards, _lock: lock })
+    Ok(Directory { path: path.to_owned(), id, shards, lock })
 }
 
 /// The directory's id, if it is ours and has `expected` shards.

@@ -6,7 +6,7 @@ use super::config::PostgresConfig;
 use super::error::PostgresError;
 use super::run::Run;
 use super::status::{PostgresStatus, Shared};
-use super::stream::Pump;
+use super::stream::{FAREWELL_MAX, Pump};
 use crate::engine::{Engine, Publisher};
 use crate::words::Lsn;
 use crossbeam_channel::Sender;
@@ -116,8 +116,8 @@ fn drive(mut run: Run, started: Sender<Result<(), PostgresError>>) -> Publisher 
     match runtime {
         Ok(runtime) => {
             runtime.block_on(run.run(started));
-            // A sync that hangs is left to itself.
-            runtime.shutdown_background();
+            // A raise of the floor under way holds the engine; one that hangs is left to itself.
+            runtime.shutdown_timeout(FAREWELL_MAX);
         }
         Err(error) => {
             // Whoever started the source waits for this one message.

@@ -24,7 +24,7 @@ use std::time::Duration;
 /// than their full channels in this time, so they do not run dry.
 const OFFER_INTERVAL: Duration = Duration::from_millis(1);
 /// How long the last acknowledgement may hold up a stop.
-const FAREWELL_MAX: Duration = Duration::from_secs(5);
+pub(super) const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// Frames between two looks at the timers: a stream that is never idle would starve them.
 const FRAMES_BETWEEN_YIELDS: u32 = 128;
 
