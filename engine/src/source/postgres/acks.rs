@@ -111,7 +111,7 @@ impl Acks {
         let newest = self.pending.len() - 1;
         let mut index = 0;
         self.pending.retain(|_| {
-            let keep = (newest - index) % 2 == 0;
+            let keep = (newest - index).is_multiple_of(2);
             index += 1;
             keep
         });
