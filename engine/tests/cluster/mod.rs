@@ -23,7 +23,7 @@ const END_OF_ANSWER: &str = "--walfan-end-of-answer--";
 
 /// A running server.
 #[derive(Debug)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     tools: Tools,
     /// Holds the data, the socket and the server's log.
     directory: PathBuf,
@@ -33,7 +33,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Makes and starts a server with `wal_level = logical` and `settings` (`name=value`).
-    pub fn start(settings: &[&str]) -> io::Result<Cluster> {
+    pub(crate) fn start(settings: &[&str]) -> io::Result<Cluster> {
         let tools = Tools::find()?;
         let directory = tools.make_directory()?;
         let made = tools.run(
@@ -57,23 +57,23 @@ impl Cluster {
     }
 
     /// How to connect, for libpq.
-    pub fn conninfo(&self) -> String {
+    pub(crate) fn conninfo(&self) -> String {
         self.conninfo_of("postgres")
     }
 
     /// How to connect as `role`.
-    pub fn conninfo_of(&self, role: &str) -> String {
+    pub(crate) fn conninfo_of(&self, role: &str) -> String {
         format!("host={} dbname=postgres user={role}", self.directory.display())
     }
 
     /// Runs `sql` in a connection of its own and gives its rows, columns joined by `|`.
-    pub fn sql(&self, sql: &str) -> io::Result<String> {
+    pub(crate) fn sql(&self, sql: &str) -> io::Result<String> {
         let output = self.tools.psql(&self.conninfo()).args(["-c", sql]).output()?;
         answer("psql", &output.status, &output.stdout, &output.stderr)
     }
 
     /// Opens a connection that runs one statement after another.
-    pub fn session(&self) -> io::Result<Session> {
+    pub(crate) fn session(&self) -> io::Result<Session> {
         let mut command = self.tools.psql(&self.conninfo());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn()?;
@@ -84,7 +84,7 @@ impl Cluster {
     }
 
     /// Stops the server at once, as a crash would, and starts it again.
-    pub fn restart(&mut self) -> io::Result<()> {
+    pub(crate) fn restart(&mut self) -> io::Result<()> {
         self.stop("immediate")?;
         self.server = self.tools.serve(&self.directory, &self.settings)?;
         Ok(())
@@ -109,7 +109,7 @@ impl Drop for Cluster {
 
 /// One connection, driven through psql.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     child: Child,
     /// Closed to end the session.
     input: Option<ChildStdin>,
@@ -118,7 +118,7 @@ pub struct Session {
 
 impl Session {
     /// Runs `sql` and gives its rows. The session ends at the first error.
-    pub fn run(&mut self, sql: &str) -> io::Result<String> {
+    pub(crate) fn run(&mut self, sql: &str) -> io::Result<String> {
         let input = self.input.as_mut().ok_or_else(|| io::Error::other("the session has ended"))?;
         writeln!(input, "{sql};\n\\echo {END_OF_ANSWER}")?;
         input.flush()?;

@@ -40,8 +40,8 @@ impl Consumer for Mortal {
         context: &mut Context<'_>,
     ) -> Result<(), ConsumerError> {
         let mut ledger = self.ledger.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let dies = ledger.moved && !matches!(ledger.turn % 4, 3);
-        if dies && ledger.turn % 4 == 0 && delivery.commit().is_none() {
+        let dies = ledger.moved && ledger.turn % 4 != 3;
+        if dies && ledger.turn.is_multiple_of(4) && delivery.commit().is_none() {
             die(&mut ledger);
         }
         if delivery.operation().is_some() {
@@ -92,7 +92,9 @@ fn hush() {
     ONCE.call_once(|| {
         let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if panic.payload_as_str() != Some(PLANNED) {
+            let payload = panic.payload();
+            let text = payload.downcast_ref::<String>().map(String::as_str);
+            if text.or(payload.downcast_ref::<&str>().copied()) != Some(PLANNED) {
                 print(panic);
             }
         }));

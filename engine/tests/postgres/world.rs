@@ -11,7 +11,7 @@ use walfan::{
 };
 
 /// So long nothing in a test takes; what takes longer has failed.
-pub const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 /// The table of all tests. Notes lie outside their rows, so that an update can leave them out.
 const TABLE: &str = "CREATE TABLE items (id bigint PRIMARY KEY, kind text, note text);
@@ -19,10 +19,10 @@ const TABLE: &str = "CREATE TABLE items (id bigint PRIMARY KEY, kind text, note 
     ALTER TABLE items REPLICA IDENTITY FULL;
     CREATE TABLE other (id bigint)";
 
-pub struct World {
-    pub cluster: Cluster,
-    pub directory: TempDir,
-    pub engine: Arc<Engine>,
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    pub(crate) directory: TempDir,
+    pub(crate) engine: Arc<Engine>,
     source: Option<PostgresSource>,
     builder: fn(&TempDir) -> Builder,
 }
@@ -32,12 +32,12 @@ fn small(directory: &TempDir) -> Builder {
 }
 
 impl World {
-    pub fn new() -> World {
+    pub(crate) fn new() -> World {
         World::with(&[], small)
     }
 
     /// A world whose server has `settings`, and whose engine is made by `builder`.
-    pub fn with(settings: &[&str], builder: fn(&TempDir) -> Builder) -> World {
+    pub(crate) fn with(settings: &[&str], builder: fn(&TempDir) -> Builder) -> World {
         let cluster = cluster(settings);
         let directory = tempfile::tempdir().unwrap();
         let (engine, publisher) = builder(&directory).start().unwrap();
@@ -47,20 +47,20 @@ impl World {
         World { cluster, directory, engine, source, builder }
     }
 
-    pub fn status(&self) -> PostgresStatus {
+    pub(crate) fn status(&self) -> PostgresStatus {
         self.source.as_ref().unwrap().status()
     }
 
-    pub fn sql(&self, sql: &str) -> String {
+    pub(crate) fn sql(&self, sql: &str) -> String {
         self.cluster.sql(sql).unwrap()
     }
 
     /// Stops the source alone.
-    pub fn stop_source(&mut self) -> Publisher {
+    pub(crate) fn stop_source(&mut self) -> Publisher {
         self.source.take().unwrap().stop().unwrap()
     }
 
-    pub fn start_source(&mut self, publisher: Publisher) {
+    pub(crate) fn start_source(&mut self, publisher: Publisher) {
         let config = config(&self.cluster);
         let source = PostgresSource::start(Arc::clone(&self.engine), publisher, config);
         self.source = Some(source.unwrap());
@@ -68,7 +68,7 @@ impl World {
 
     /// Stops the source and the engine, and opens both again on the same directory. `meanwhile`
     /// runs between the two.
-    pub fn reopen(&mut self, meanwhile: impl FnOnce(&World)) {
+    pub(crate) fn reopen(&mut self, meanwhile: impl FnOnce(&World)) {
         drop(self.stop_source());
         self.engine.shutdown(LONG).unwrap();
         meanwhile(self);
@@ -80,18 +80,18 @@ impl World {
     }
 
     /// What the slot has confirmed.
-    pub fn confirmed(&self) -> Lsn {
+    pub(crate) fn confirmed(&self) -> Lsn {
         self.sql("SELECT confirmed_flush_lsn FROM pg_replication_slots").parse().unwrap()
     }
 
     /// Waits until the slot has confirmed everything that is in the WAL by now.
-    pub fn wait_confirmed_end(&self) {
+    pub(crate) fn wait_confirmed_end(&self) {
         let end: Lsn = self.sql("SELECT pg_current_wal_lsn()").parse().unwrap();
         wait_until("the slot's confirmation of the WAL's end", || self.confirmed() >= end);
     }
 
     /// The process that sends the WAL.
-    pub fn walsender(&self) -> String {
+    pub(crate) fn walsender(&self) -> String {
         self.sql("SELECT active_pid FROM pg_replication_slots")
     }
 }
@@ -104,14 +104,14 @@ impl Drop for World {
 }
 
 /// A server with the table.
-pub fn cluster(settings: &[&str]) -> Cluster {
+pub(crate) fn cluster(settings: &[&str]) -> Cluster {
     let cluster = Cluster::start(settings).unwrap();
     cluster.sql(TABLE).unwrap();
     cluster
 }
 
 /// Small fragments, so that transactions have several; hasty, so that tests do not wait.
-pub fn config(cluster: &Cluster) -> PostgresConfig {
+pub(crate) fn config(cluster: &Cluster) -> PostgresConfig {
     let mut config = PostgresConfig::new(cluster.conninfo());
     config.tables = walfan::PublishedTables::List(vec![TableName::new("public", "items")]);
     config.status_interval = Duration::from_millis(20);
@@ -119,7 +119,7 @@ pub fn config(cluster: &Cluster) -> PostgresConfig {
     config
 }
 
-pub fn items(clause: &str) -> ShapeDefinition {
+pub(crate) fn items(clause: &str) -> ShapeDefinition {
     let table = TableName::new("public", "items");
     match clause {
         "" => ShapeDefinition::table(table),
@@ -128,7 +128,7 @@ pub fn items(clause: &str) -> ShapeDefinition {
 }
 
 /// All that is in a shape's log.
-pub fn log_of(engine: &Engine, handle: Handle) -> Vec<LoggedChange> {
+pub(crate) fn log_of(engine: &Engine, handle: Handle) -> Vec<LoggedChange> {
     let (mut changes, mut after) = (Vec::new(), Offset::ZERO);
     loop {
         let page = engine.read(handle, after, ReadLimits::default()).unwrap();
@@ -141,7 +141,7 @@ pub fn log_of(engine: &Engine, handle: Handle) -> Vec<LoggedChange> {
 }
 
 /// A text column's value.
-pub fn text(value: Value<'_>) -> Option<String> {
+pub(crate) fn text(value: Value<'_>) -> Option<String> {
     match value {
         Value::Text(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
         _ => None,
@@ -149,17 +149,17 @@ pub fn text(value: Value<'_>) -> Option<String> {
 }
 
 /// The ids of the rows that were inserted, in the log's order.
-pub fn inserted(changes: &[LoggedChange]) -> Vec<u64> {
+pub(crate) fn inserted(changes: &[LoggedChange]) -> Vec<u64> {
     let inserts = changes.iter().filter(|change| change.operation() == Operation::Insert);
     inserts.map(|change| id(change.new_row().unwrap().get(0).unwrap())).collect()
 }
 
-pub fn id(value: Value<'_>) -> u64 {
+pub(crate) fn id(value: Value<'_>) -> u64 {
     text(value).unwrap().parse().unwrap()
 }
 
 /// The rows that a shape's log leads to, by id, as psql prints them.
-pub fn state(changes: &[LoggedChange]) -> BTreeMap<u64, String> {
+pub(crate) fn state(changes: &[LoggedChange]) -> BTreeMap<u64, String> {
     let mut rows: BTreeMap<u64, Vec<Option<String>>> = BTreeMap::new();
     for change in changes {
         let old = change.old_row().map(|row| id(row.get(0).unwrap()));
@@ -181,7 +181,7 @@ pub fn state(changes: &[LoggedChange]) -> BTreeMap<u64, String> {
 }
 
 /// The rows that Postgres has.
-pub fn selected(world: &World, clause: &str) -> BTreeMap<u64, String> {
+pub(crate) fn selected(world: &World, clause: &str) -> BTreeMap<u64, String> {
     let clause = if clause.is_empty() { "true" } else { clause };
     let rows = world.sql(&format!("SELECT * FROM items WHERE {clause} ORDER BY id"));
     let id = |row: &str| row.split('|').next().unwrap().parse().unwrap();
@@ -189,7 +189,7 @@ pub fn selected(world: &World, clause: &str) -> BTreeMap<u64, String> {
 }
 
 /// Waits until `condition` holds.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let until = Instant::now() + LONG;
     while !condition() {
         assert!(Instant::now() < until, "{what} does not come");
