@@ -89,6 +89,15 @@ impl Consumer for Blocking {
     }
 }
 
+/// Lets the handler go also when the test fails, so that it ends.
+struct Release(Arc<AtomicBool>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 /// The shape's handler holds up its shard, the shard its channel, the channel the source: for
 /// several times as long as the server waits for a word from us.
 #[test]
@@ -98,6 +107,7 @@ fn b03_back_pressure_beyond_wal_sender_timeout_keeps_the_connection() {
         Engine::builder().shards(1).runners(1).fragment_credits(4).directory(directory.path())
     });
     let blocked = Arc::new(AtomicBool::new(true));
+    let release = Release(Arc::clone(&blocked));
     let own = Arc::clone(&blocked);
     let factory = move |start: &Start<'_>| {
         let blocking = Box::new(Blocking { blocked: Arc::clone(&own) });
@@ -118,7 +128,7 @@ fn b03_back_pressure_beyond_wal_sender_timeout_keeps_the_connection() {
         assert_eq!(world.walsender(), walsender);
         std::thread::sleep(Duration::from_millis(100));
     }
-    blocked.store(false, Ordering::SeqCst);
+    drop(release);
     world.wait_confirmed_end();
     assert_eq!((world.walsender(), world.status().connections), (walsender, 1));
     assert_eq!(inserted(&log_of(&world.engine, all)), (1..=rows).collect::<Vec<u64>>());
