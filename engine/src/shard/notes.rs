@@ -149,6 +149,9 @@ impl Shard {
         mailbox.set_gap(false);
         entry.state = Lifecycle::Running;
         if matches!(entry.cold.consumer, ConsumerSpec::Inline { .. }) {
+            // Boxed anew, by this thread: parts then lie in the order in which they are delivered
+            // to, and not in that in which runners made them.
+            let part = Box::new(*part);
             let port = std::mem::replace(&mut entry.port, Port::Inline(part));
             self.drop_port(port);
         } else {
