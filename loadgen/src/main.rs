@@ -76,7 +76,8 @@ fn run(args: &RunArgs) -> Result<(), RunError> {
     if config.consumers == Consumers::Log {
         let config = config.with_mailboxes();
         let outcome = run::run(&config, &progress)?;
-        let mailbox = Report::new(&config, &outcome, &command, &revision, &date);
+        let mut mailbox = Report::new(&config, &outcome, &command, &revision, &date);
+        mailbox.memory.bytes_per_shape = None;
         report.mailbox = Some(Box::new(mailbox));
     }
     if config.scenario == Scenario::Fanout && config.consumers == Consumers::Mailbox {

@@ -111,8 +111,9 @@ pub(crate) struct Memory {
     pub(crate) rss_mib: f64,
     /// The process's highest so far, verification included.
     pub(crate) rss_mib_max: f64,
-    /// While idle, without loadgen's own.
-    pub(crate) bytes_per_shape: f64,
+    /// While idle, without loadgen's own. Null for a second run of one process, which lives in
+    /// memory that the first one has left behind.
+    pub(crate) bytes_per_shape: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -159,7 +160,7 @@ impl Report {
             memory: Memory {
                 rss_mib: outcome.loaded.resident_bytes as f64 / MIB,
                 rss_mib_max: memory::peak_bytes() as f64 / MIB,
-                bytes_per_shape: outcome.loaded.bytes_per_shape,
+                bytes_per_shape: Some(outcome.loaded.bytes_per_shape),
             },
             log: log(outcome),
             baseline: None,

@@ -148,12 +148,13 @@ fn faults(report: &Report) -> Section {
 
 fn memory_and_log(report: &Report) -> Section {
     let (memory, log) = (&report.memory, &report.log);
+    let shape = memory.bytes_per_shape.map_or("-".to_owned(), |bytes| format!("{bytes:.0} bytes"));
     let read_back = log.read_back_per_s.map_or("-".to_owned(), short);
     Section {
         name: "memory and log",
         rows: vec![
             ("resident", format!("{:.0} MiB", memory.rss_mib)),
-            ("an idle shape", format!("{:.0} bytes", memory.bytes_per_shape)),
+            ("an idle shape", shape),
             ("log written", format!("{:.1} MiB", log.bytes_written as f64 / 1_048_576.0)),
             ("log bytes a delivery", format!("{:.6}", log.bytes_per_delivery)),
             ("deliveries read back/s", read_back),
