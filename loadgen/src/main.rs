@@ -68,7 +68,7 @@ fn list() {
 fn run(args: &RunArgs) -> Result<(), RunError> {
     consumer::silence_kills();
     let config = Config::new(args, host::cores());
-    let command = std::env::args().collect::<Vec<_>>().join(" ");
+    let command = command();
     let (revision, date) = (Revision::new(), clock::utc_now());
     let progress = Progress::new();
     let outcome = run::run(&config, &progress)?;
@@ -108,6 +108,17 @@ fn show(args: &RunArgs, report: &Report) {
     } else {
         println!("{text}");
     }
+}
+
+/// What was typed, but for where the binary lies and for a server's address, which may hold a
+/// password.
+fn command() -> String {
+    let shown = |argument: String| match argument.split_once("://") {
+        Some((before, _)) => format!("{before}://..."),
+        None => argument,
+    };
+    let arguments = std::env::args().skip(1).map(shown);
+    std::iter::once("loadgen".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 fn baseline(config: &Config, report: &Report) -> Baseline {

@@ -50,7 +50,7 @@ impl Scenario {
             Scenario::Disjoint => "each change matches one shape",
             Scenario::Crash => {
                 "fanout with 1 % of the consumers killed per second, in four ways; some \
-                 transactions have four changes in two fragments, some arrive in bursts"
+                 transactions have two changes in two fragments, some arrive in bursts"
             }
         }
     }

@@ -131,7 +131,8 @@ pub(crate) fn kill(kind: KillKind) -> ! {
 pub(crate) fn silence_kills() {
     let shown = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let killed = info.payload_as_str().is_some_and(|text| text.starts_with(KILL_TEXT));
+        let text = info.payload().downcast_ref::<String>();
+        let killed = text.is_some_and(|text| text.starts_with(KILL_TEXT));
         if !killed {
             shown(info);
         }

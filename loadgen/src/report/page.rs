@@ -37,7 +37,7 @@ pub(crate) fn page(report: &Report, charts: &[Chart]) -> String {
     for chart in charts {
         let title = escaped(&chart.title);
         // Writing to a string does not fail.
-        let _ok = write!(html, "<div class=\"box\"><h2>{title}</h2>{}</div>\n", chart.svg);
+        let _ok = writeln!(html, "<div class=\"box\"><h2>{title}</h2>{}</div>", chart.svg);
     }
     html.push_str("<div class=\"tables\">\n");
     for section in sections(report) {

@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn each_scenario_reaches_as_many_shapes_as_it_says() {
         assert_eq!(oracle(Scenario::Fanout).deliveries(), 400 * 50);
-        assert_eq!(oracle(Scenario::Crash).deliveries(), (175 * 2 + 25 * 4) * 50);
+        assert_eq!(oracle(Scenario::Crash).deliveries(), (200 * 2 + 25) * 50);
         assert_eq!(oracle(Scenario::Disjoint).deliveries(), 400);
         let half = oracle(Scenario::Scatter).deliveries();
         assert!((400 * 20..400 * 30).contains(&half), "{half}");

@@ -13,13 +13,11 @@ use walfan::{Column, Lsn, Relation, ShapeDefinition, TableName};
 /// Tags of the scatter scenario, and how many of them a shape wants: exactly half.
 pub(crate) const TAGS: u32 = 32;
 const TAGS_WANTED: u32 = TAGS / 2;
-/// In the crash scenario each transaction whose number ends a stretch of this many has
-/// [`LARGE_CHANGES`] changes, so that consumers can die in the middle of one.
+/// In the crash scenario each transaction whose number ends a stretch of this many has one change
+/// more, in a fragment of its own, so that consumers can die in the middle of a transaction.
 const LARGE_EVERY: u64 = 8;
-/// Changes of a large transaction, in fragments of [`LARGE_FRAGMENT`].
-const LARGE_CHANGES: u32 = 4;
-/// Changes of one fragment of a large transaction: a death may fall between two fragments.
-pub(crate) const LARGE_FRAGMENT: usize = 2;
+/// Changes of one fragment, where that has no other reason.
+const FRAGMENT_CHANGES: usize = 100;
 /// The first commit LSN is one step after this.
 const LSN_BASE: u64 = 0x1_0000_0000;
 /// From one commit LSN to the next.
@@ -80,14 +78,17 @@ impl Workload {
 
     /// How many changes transaction number `transaction` has.
     pub(crate) fn changes_of(&self, transaction: u64) -> u32 {
-        let large = self.scenario == Scenario::Crash && transaction % LARGE_EVERY == 7;
-        if large { self.changes.max(LARGE_CHANGES) } else { self.changes }
+        self.changes + u32::from(self.is_large(transaction))
     }
 
     /// Changes in one fragment of this transaction.
     pub(crate) fn fragment_changes(&self, transaction: u64) -> usize {
-        const ORDINARY: usize = 100;
-        if self.changes_of(transaction) > self.changes { LARGE_FRAGMENT } else { ORDINARY }
+        let changes = if self.is_large(transaction) { self.changes as usize } else { usize::MAX };
+        changes.min(FRAGMENT_CHANGES)
+    }
+
+    fn is_large(&self, transaction: u64) -> bool {
+        self.scenario == Scenario::Crash && transaction % LARGE_EVERY == LARGE_EVERY - 1
     }
 
     /// Whether some transaction has more than one change.
@@ -98,11 +99,11 @@ impl Workload {
     /// Changes in the first `transactions` transactions.
     pub(crate) fn changes_through(&self, transactions: u64) -> u64 {
         let ordinary = transactions * u64::from(self.changes);
-        if self.scenario != Scenario::Crash {
-            return ordinary;
+        if self.scenario == Scenario::Crash {
+            ordinary + transactions / LARGE_EVERY
+        } else {
+            ordinary
         }
-        let more = self.changes.max(LARGE_CHANGES) - self.changes;
-        ordinary + transactions / LARGE_EVERY * u64::from(more)
     }
 
     /// The transaction and the index in it of change number `change` of the whole run.

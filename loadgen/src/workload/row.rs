@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_transaction_of_crash_has_four_changes_in_two_fragments() {
+    fn a_large_transaction_of_crash_has_two_changes_in_two_fragments() {
         let workload = Workload { scenario: Scenario::Crash, shapes: 10, seed: 1, changes: 1 };
         let writer = RowWriter::new(workload.clone(), Workload::relation());
         let mut fragments = Vec::new();
@@ -98,9 +98,9 @@ mod tests {
         };
         writer.write(7, take).unwrap();
         let lens: Vec<_> = fragments.iter().map(|f| (f.begins(), f.len(), f.commits())).collect();
-        assert_eq!(lens, [(true, 2, false), (false, 2, true)]);
-        let row = fragments[1].get(1).unwrap().new_row().unwrap();
-        let id = workload.id(7, 3).to_string();
+        assert_eq!(lens, [(true, 1, false), (false, 1, true)]);
+        let row = fragments[1].get(0).unwrap().new_row().unwrap();
+        let id = workload.id(7, 1).to_string();
         assert_eq!(row.get(0), Some(Value::Text(id.as_bytes())));
         assert_eq!(row.get(1), Some(Value::Text(b"hot")));
         assert_eq!(Digits::new(u64::MAX).text(), u64::MAX.to_string().as_bytes());
