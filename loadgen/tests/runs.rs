@@ -1,6 +1,8 @@
 //! Small runs of the binary, as a user types them: each scenario with the real engine on a real
 //! store, verified in full; and runs that must fail, and then show no figure.
 
+#![allow(clippy::unwrap_used, reason = "in a test a failed unwrap is a finding")]
+
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};

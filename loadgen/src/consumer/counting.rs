@@ -121,8 +121,8 @@ impl Counting {
                 // The next transaction's messages and the one's after it are in the mailbox: the
                 // first brings the death, the others are still there then.
                 let this = Workload::transactions_through(offset.commit);
-                let queued = self.population.is_sent(Workload::lsn(this + 1));
-                delivery.commit().is_some() && queued
+                let both = Workload::lsn(this + 1);
+                delivery.commit().is_some() && self.population.awaits_queue(both)
             }
             _ => false,
         }

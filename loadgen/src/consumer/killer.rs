@@ -3,9 +3,10 @@
 
 use super::kill::{KillKind, Order};
 use super::population::Population;
+use crate::cli::Consumers;
 use crate::config::Config;
 use crate::watch::Published;
-use crate::workload::mix;
+use crate::workload::{Workload, mix};
 use std::sync::Arc;
 use std::time::Duration;
 use walfan::{Engine, Lsn};
@@ -23,6 +24,7 @@ pub(crate) struct Killer {
     published: Arc<Published>,
     population: Arc<Population>,
     kinds: Vec<KillKind>,
+    inline: bool,
     per_second: f64,
     draw: u64,
     start_us: u64,
@@ -49,7 +51,17 @@ impl Killer {
         }
         let per_second = config.crash_rate * f64::from(config.shapes);
         let draw = mix(config.seed ^ 0xDEAD);
-        Killer { engine, published, population, kinds, per_second, draw, start_us, end_us }
+        Killer {
+            engine,
+            published,
+            population,
+            kinds,
+            inline: config.consumers == Consumers::Inline,
+            per_second,
+            draw,
+            start_us,
+            end_us,
+        }
     }
 
     /// Arms victims until the end, then lets the others live.
@@ -59,7 +71,7 @@ impl Killer {
         let waiting_max = waiting_max.max(WAITING_MIN);
         let mut armed = 0;
         while clock.now_us() < self.end_us && !self.published.has_ended() {
-            self.look_at_shards();
+            self.look_at_queues();
             let elapsed_us = clock.now_us().saturating_sub(self.start_us);
             let due = (self.per_second * elapsed_us as f64 / 1e6) as u64;
             while armed < due {
@@ -71,10 +83,15 @@ impl Killer {
         self.population.disarm();
     }
 
-    /// What a shard has made durable, it has sent to its mailboxes before.
-    fn look_at_shards(&self) {
-        let durable = self.engine.metrics().shards.iter().map(|shard| shard.durable).min();
-        self.population.sent(durable.unwrap_or(Lsn::ZERO));
+    /// What a shard has made durable, it has sent to its mailboxes before. The mailbox of an inline
+    /// consumer is its shard's channel, so there what is published is queued.
+    fn look_at_queues(&self) {
+        let queued = if self.inline {
+            self.published.count().checked_sub(1).map(Workload::lsn)
+        } else {
+            self.engine.metrics().shards.iter().map(|shard| shard.durable).min()
+        };
+        self.population.queued(queued.unwrap_or(Lsn::ZERO));
     }
 
     /// Arms one victim. Who is armed already lives on for now, and this turn is over.

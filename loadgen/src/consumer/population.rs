@@ -2,13 +2,15 @@
 //! the consumer is to do; it alone is looked at on every delivery. The rest is touched at births
 //! and deaths.
 
-use super::kill::{Kills, Order};
+use super::kill::{KillKind, Kills, Order};
 use crate::clock::Clock;
 use crate::latency::Latency;
 use crate::source::Schedule;
 use parking_lot::Mutex;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 use walfan::Lsn;
 
 /// About so many consumers time their deliveries, where every change reaches many.
@@ -17,6 +19,10 @@ const TIMED: u32 = 1_024;
 const HISTOGRAMS: usize = 8;
 /// Complaints that are kept; more are counted.
 const COMPLAINTS_MAX: usize = 20;
+
+/// How long a consumer may wait for its queue to fill, and between two looks.
+const AWAIT_MAX: Duration = Duration::from_millis(20);
+const AWAIT_STEP: Duration = Duration::from_micros(200);
 
 /// What a consumer has reported, over all its incarnations: through which commit, how many changes,
 /// and the sum of their traces.
@@ -54,8 +60,10 @@ pub(crate) struct Population {
     /// Counted by consumers that are dropped; all of them at the end.
     handled: AtomicU64,
     started: AtomicU64,
-    /// Every shard has sent everything through this commit to its mailboxes.
-    sent_through: AtomicU64,
+    /// Everything through this commit that is not handled yet lies in its consumer's mailbox.
+    queued_through: AtomicU64,
+    /// A consumer waits for its queue to fill.
+    awaits: AtomicBool,
     recovery: Mutex<Latency>,
     delivered: [Mutex<Latency>; HISTOGRAMS],
     complaints: Mutex<Vec<String>>,
@@ -75,7 +83,8 @@ impl Population {
             lost: AtomicU64::new(0),
             handled: AtomicU64::new(0),
             started: AtomicU64::new(0),
-            sent_through: AtomicU64::new(0),
+            queued_through: AtomicU64::new(0),
+            awaits: AtomicBool::new(false),
             recovery: Mutex::default(),
             delivered: Default::default(),
             complaints: Mutex::default(),
@@ -185,15 +194,33 @@ impl Population {
         self.delivered[histogram].lock().record(us);
     }
 
-    /// Whether every shard has sent everything through `lsn` to its mailboxes.
-    pub(crate) fn is_sent(&self, lsn: Lsn) -> bool {
+    /// Whether everything through `lsn` that is not handled yet lies in its consumer's mailbox.
+    pub(crate) fn is_queued(&self, lsn: Lsn) -> bool {
         // Relaxed: it only rises, and seeing it late kills somebody later.
-        self.sent_through.load(Ordering::Relaxed) >= lsn.as_u64()
+        self.queued_through.load(Ordering::Relaxed) >= lsn.as_u64()
     }
 
-    /// Every shard has sent everything through `lsn` to its mailboxes.
-    pub(crate) fn sent(&self, lsn: Lsn) {
-        self.sent_through.fetch_max(lsn.as_u64(), Ordering::Relaxed);
+    /// Whether that is so within a moment. One consumer at a time is slow like this, and only until
+    /// one has died so: where mailboxes are always drained, nobody would otherwise.
+    pub(crate) fn awaits_queue(&self, lsn: Lsn) -> bool {
+        if self.is_queued(lsn) {
+            return true;
+        }
+        // Relaxed: who finds it taken does not wait.
+        if self.kills.done(KillKind::Queued) > 0 || self.awaits.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        let start = Instant::now();
+        while !self.is_queued(lsn) && start.elapsed() < AWAIT_MAX {
+            thread::sleep(AWAIT_STEP);
+        }
+        self.awaits.store(false, Ordering::Relaxed);
+        self.is_queued(lsn)
+    }
+
+    /// Everything through `lsn` that is not handled yet lies in its consumer's mailbox.
+    pub(crate) fn queued(&self, lsn: Lsn) {
+        self.queued_through.fetch_max(lsn.as_u64(), Ordering::Relaxed);
     }
 
     /// Something that must never be. The run fails.

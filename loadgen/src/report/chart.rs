@@ -120,6 +120,7 @@ fn draw(
             SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin(8)
+            .margin_right(32)
             .x_label_area_size(34)
             .y_label_area_size(64)
             .build_cartesian_2d(width, 0.0..height)
