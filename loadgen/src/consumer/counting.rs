@@ -133,7 +133,7 @@ impl Counting {
         let order = if kind == KillKind::Factory { Order::FailStart } else { Order::Live };
         self.population.set_order(self.shape, order);
         self.population.kills.die(kind);
-        self.population.died(self.shape);
+        self.population.died(self.shape, kind);
         kill(kind)
     }
 

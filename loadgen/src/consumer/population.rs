@@ -38,8 +38,9 @@ pub(crate) struct Prefix {
 struct Deposit {
     through: AtomicU64,
     traces: AtomicU64,
-    /// Microseconds of the run's clock; 0: nobody died, or the successor has reported again.
-    died_us: AtomicU64,
+    /// Microseconds of the run's clock, and in the two lowest bits the kind; 0: nobody died, or the
+    /// successor has reported again.
+    died: AtomicU64,
     changes: AtomicU32,
     incarnations: AtomicU32,
 }
@@ -64,7 +65,8 @@ pub(crate) struct Population {
     queued_through: AtomicU64,
     /// A consumer waits for its queue to fill.
     awaits: AtomicBool,
-    recovery: Mutex<Latency>,
+    /// By kind of death.
+    recovery: [Mutex<Latency>; 4],
     delivered: [Mutex<Latency>; HISTOGRAMS],
     complaints: Mutex<Vec<String>>,
     complained: AtomicU64,
@@ -85,7 +87,7 @@ impl Population {
             started: AtomicU64::new(0),
             queued_through: AtomicU64::new(0),
             awaits: AtomicBool::new(false),
-            recovery: Mutex::default(),
+            recovery: Default::default(),
             delivered: Default::default(),
             complaints: Mutex::default(),
             complained: AtomicU64::new(0),
@@ -165,17 +167,17 @@ impl Population {
     }
 
     /// A consumer dies now.
-    pub(crate) fn died(&self, shape: u32) {
-        let now_us = self.clock.now_us().max(1);
-        self.deposits[shape as usize].died_us.store(now_us, Ordering::Relaxed);
+    pub(crate) fn died(&self, shape: u32, kind: KillKind) {
+        let died = self.clock.now_us().max(1) << 2 | kind as u64;
+        self.deposits[shape as usize].died.store(died, Ordering::Relaxed);
     }
 
     /// A consumer that is not the first of its shape has reported: it has recovered.
     pub(crate) fn recovered(&self, shape: u32) {
-        let died_us = self.deposits[shape as usize].died_us.swap(0, Ordering::Relaxed);
-        if died_us > 0 {
-            let us = self.clock.now_us().saturating_sub(died_us);
-            self.recovery.lock().record(us);
+        let died = self.deposits[shape as usize].died.swap(0, Ordering::Relaxed);
+        if died > 0 {
+            let us = self.clock.now_us().saturating_sub(died >> 2);
+            self.recovery[died as usize % 4].lock().record(us);
         }
     }
 
@@ -248,11 +250,11 @@ impl Population {
         self.handled.load(Ordering::Relaxed)
     }
 
-    /// From a death to the first report of the next incarnation.
-    pub(crate) fn recovery(&self) -> Latency {
-        let mut all = Latency::default();
-        all.add(&self.recovery.lock());
-        all
+    /// From a death of this kind to the first report of the next incarnation.
+    pub(crate) fn recovery(&self, kind: KillKind) -> Latency {
+        let mut recovery = Latency::default();
+        recovery.add(&self.recovery[kind as usize].lock());
+        recovery
     }
 
     /// From the intended send time to the handler's return, in the consumers that are timed.

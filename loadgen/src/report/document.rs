@@ -4,7 +4,7 @@
 use crate::baseline::Baseline;
 use crate::config::Config;
 use crate::host::{Host, Revision};
-use crate::latency::Summary;
+use crate::latency::{Latency, Summary};
 use crate::memory;
 use crate::run::Outcome;
 use serde::Serialize;
@@ -93,6 +93,7 @@ pub(crate) struct Faults {
     pub(crate) by_kind: BTreeMap<&'static str, u64>,
     /// From a death to the next incarnation's first report.
     pub(crate) recovery_us: Option<Recovery>,
+    pub(crate) recovery_us_by_kind: BTreeMap<&'static str, Recovery>,
     /// Handler calls for changes that a predecessor had handled and not reported.
     pub(crate) repeated: u64,
     pub(crate) overflows: u64,
@@ -209,17 +210,25 @@ fn flush(outcome: &Outcome) -> Flush {
 
 fn faults(outcome: &Outcome) -> Faults {
     let metrics = &outcome.metrics;
-    let recovery = outcome.recovery.summary();
+    let mut all = Latency::default();
+    outcome.recovery.iter().for_each(|(_, recovery)| all.add(recovery));
+    let by_kind = outcome.recovery.iter();
+    let by_kind = by_kind.filter_map(|(kind, times)| Some((kind.name(), recovery(times)?)));
     Faults {
         killed: outcome.kills.iter().map(|(_, count)| count).sum(),
         restarted: metrics.restarts,
         retried: metrics.retries,
         undeliverable: metrics.undeliverable,
         by_kind: outcome.kills.iter().map(|(kind, count)| (kind.name(), *count)).collect(),
-        recovery_us: recovery.map(|r| Recovery { p50: r.p50, p99: r.p99, max: r.max }),
+        recovery_us: recovery(&all),
+        recovery_us_by_kind: by_kind.collect(),
         repeated: outcome.loaded.to.lost,
         overflows: metrics.overflows,
     }
+}
+
+fn recovery(times: &Latency) -> Option<Recovery> {
+    times.summary().map(|times| Recovery { p50: times.p50, p99: times.p99, max: times.max })
 }
 
 fn log(outcome: &Outcome) -> Log {

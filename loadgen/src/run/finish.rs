@@ -32,7 +32,8 @@ pub(crate) struct Outcome {
     /// Deliveries that the oracle counted, warm-up included.
     pub(crate) deliveries: u64,
     pub(crate) kills: Vec<(KillKind, u64)>,
-    pub(crate) recovery: Latency,
+    /// From a death to the next incarnation's first report, by kind.
+    pub(crate) recovery: Vec<(KillKind, Latency)>,
     pub(crate) delivered: Latency,
 }
 
@@ -66,7 +67,7 @@ pub(crate) fn finish(
         filesystem: place.filesystem.clone(),
         deliveries: oracle.deliveries(),
         kills: KillKind::ALL.map(|kind| (kind, population.kills.done(kind))).to_vec(),
-        recovery: population.recovery(),
+        recovery: KillKind::ALL.map(|kind| (kind, population.recovery(kind))).into(),
         delivered: population.delivery_latency(),
         loaded,
         metrics,
