@@ -19,7 +19,7 @@ use walfan::{Engine, Event, Handle, Publisher, WaitError};
 
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a drain may go without the slightest progress.
-const STILL_MAX: Duration = Duration::from_secs(20);
+const STILL_MAX: Duration = Duration::from_secs(60);
 /// From set-up to the first transaction.
 const LEAD: Duration = Duration::from_millis(50);
 /// Events that are repeated when the run fails.
