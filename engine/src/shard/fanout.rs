@@ -2,7 +2,7 @@
 //! allocates nothing a delivery, takes no lock of ours and makes no system call a shape.
 
 use super::Trackers;
-use super::slots::{Entry, Lifecycle, Port, Slots};
+use super::slots::{Lifecycle, Port, Slots};
 use super::wakes::Wakes;
 use crate::consumer::{Ack, ConsumerError, Due, Hands, Mail};
 use crate::run::Pool;
@@ -51,21 +51,6 @@ pub(super) struct Counts {
     pub(super) stopped_running: u64,
 }
 
-/// So many deliveries are looked at ahead: enough to have all of a core's outstanding loads at work.
-const AHEAD: usize = 16;
-
-/// Slots whose delivery is next.
-struct Ahead {
-    slots: [Slot; AHEAD],
-    len: usize,
-}
-
-impl Default for Ahead {
-    fn default() -> Ahead {
-        Ahead { slots: [Slot::new(0); AHEAD], len: 0 }
-    }
-}
-
 /// One delivery, the same for all that get it.
 #[derive(Clone, Copy)]
 struct Parcel {
@@ -80,64 +65,30 @@ impl Fanout<'_> {
         for (form, targets) in routed.forms() {
             let mail = Mail::change(self.number, routed.change, form, commits);
             let parcel = Parcel { what: Some((routed.change, form)), mail, commits };
-            let mut ahead = Ahead::default();
             if self.attended.len() == self.slots.len() as u64 {
-                targets.for_each(|slot| self.gather(&mut ahead, slot, parcel));
+                targets.for_each(|slot| self.deliver(slot, parcel));
             } else {
-                // Shapes that nobody but the log attends cost nothing here.
-                self.gather_attended(&mut ahead, targets, parcel);
+                self.deliver_attended(targets, parcel);
             }
-            self.deliver_gathered(&mut ahead, parcel);
         }
     }
 
-    fn gather_attended(&mut self, ahead: &mut Ahead, targets: &Targets, parcel: Parcel) {
+    /// Shapes that nobody but the log attends cost nothing here.
+    fn deliver_attended(&mut self, targets: &Targets, parcel: Parcel) {
         let attended = self.attended;
         match targets.sets.as_slice() {
             [] => {}
             [only] => {
                 let slots = &*only.slots & attended;
-                slots.iter().for_each(|slot| self.gather(ahead, Slot::new(slot), parcel));
+                slots.iter().for_each(|slot| self.deliver(Slot::new(slot), parcel));
             }
-            _ => targets.for_each(|slot| {
-                if attended.contains(slot.as_u32()) {
-                    self.gather(ahead, slot, parcel);
-                }
-            }),
+            several => {
+                let all = several.iter().fold(RoaringBitmap::new(), |all, set| all | &*set.slots);
+                (all & attended).iter().for_each(|slot| self.deliver(Slot::new(slot), parcel));
+            }
         }
-        if targets.sets.len() <= 1 {
-            let attended = |slot: &&Slot| attended.contains(slot.as_u32());
-            targets
-                .slots
-                .iter()
-                .filter(attended)
-                .for_each(|slot| self.gather(ahead, *slot, parcel));
-        }
-    }
-
-    /// Delivers to some at a time, after a look at each: their cache lines, which are on their way
-    /// together then, and not one after another.
-    #[inline]
-    fn gather(&mut self, ahead: &mut Ahead, slot: Slot, parcel: Parcel) {
-        ahead.slots[ahead.len] = slot;
-        ahead.len += 1;
-        if ahead.len == AHEAD {
-            self.deliver_gathered(ahead, parcel);
-        }
-    }
-
-    #[inline]
-    fn deliver_gathered(&mut self, ahead: &mut Ahead, parcel: Parcel) {
-        let slots = &ahead.slots[..std::mem::take(&mut ahead.len)];
-        let looks = slots.iter().filter(|slot| match self.slots.get_mut(**slot) {
-            Some(Entry { port: Port::Inline(part), .. }) => part.takes_mail(),
-            Some(Entry { mailbox: Some(mailbox), .. }) => mailbox.has_gap(),
-            _ => false,
-        });
-        std::hint::black_box(looks.count());
-        for &slot in slots {
-            self.deliver(slot, parcel);
-        }
+        let attended = |slot: &&Slot| attended.contains(slot.as_u32());
+        targets.slots.iter().filter(attended).for_each(|slot| self.deliver(*slot, parcel));
     }
 
     /// Delivers the commit to whom the transaction touched and whose last change it was not (R7).

@@ -11,8 +11,9 @@ use crate::words::{Lsn, Offset, Slot};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How many marks are looked at before the shard looks at its channel again.
-const MARKS_MAX: usize = 16_384;
+/// How many marks are looked at before the shard looks at its channel again: all that a fan-out may
+/// have brought, since reports that wait hold the flushed LSN.
+const MARKS_MAX: usize = 1 << 20;
 
 impl Shard {
     /// Looks at shapes that were marked. Whether there are more.
@@ -149,9 +150,6 @@ impl Shard {
         mailbox.set_gap(false);
         entry.state = Lifecycle::Running;
         if matches!(entry.cold.consumer, ConsumerSpec::Inline { .. }) {
-            // Boxed anew, by this thread: parts then lie in the order in which they are delivered
-            // to, and not in that in which runners made them.
-            let part = Box::new(*part);
             let port = std::mem::replace(&mut entry.port, Port::Inline(part));
             self.drop_port(port);
         } else {
