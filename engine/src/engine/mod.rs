@@ -12,7 +12,7 @@ mod stop;
 mod threads;
 
 #[cfg(all(test, not(loom)))]
-mod tests;
+mod sim;
 
 pub use builder::Builder;
 pub use error::{AddError, FloorRaiseError, ReadError, RemoveError, StartError, WaitError};

@@ -50,8 +50,22 @@ impl From<Recovered> for Store {
     }
 }
 
+/// An engine that is put together, and whose machines nobody pumps yet.
+pub(super) struct Assembly {
+    pub(super) inner: Arc<Inner>,
+    pub(super) parts: Parts,
+}
+
 /// Starts an engine. The settings are in range.
 pub(super) fn start(builder: &Builder) -> Result<(Engine, Publisher), StartError> {
+    let Assembly { inner, parts } = assemble(builder, Instant::now())?;
+    let threads = threads::start(&inner.control, &inner.pool, parts)?;
+    let publisher = Publisher::new(Arc::clone(&inner));
+    Ok((Engine { inner, threads: Mutex::new(Some(threads)) }, publisher))
+}
+
+/// Opens the store, and puts the machines together.
+pub(super) fn assemble(builder: &Builder, now: Instant) -> Result<Assembly, StartError> {
     let directory = match &builder.directory {
         Some(path) => Some(Directory::open(path, builder.shards as u32)?),
         None => None,
@@ -78,7 +92,6 @@ pub(super) fn start(builder: &Builder) -> Result<(Engine, Publisher), StartError
     let surroundings =
         Surroundings { control: Arc::clone(&control), pool: Arc::clone(&pool), watched: to_watch };
 
-    let now = Instant::now();
     let (mut doors, mut pumps, mut syncers, mut pulses) = (vec![], vec![], vec![], vec![]);
     for ((wire, store), shapes) in wires.into_iter().zip(stores).zip(shapes) {
         let opened = open_shard(builder, &surroundings, wire, store, shapes, confirmed);
@@ -89,32 +102,37 @@ pub(super) fn start(builder: &Builder) -> Result<(Engine, Publisher), StartError
         doors.push(door);
         syncers.push(syncer);
     }
-    let limits = WatchLimits {
-        consumer_deadline: builder.consumer_deadline,
-        factory_timeout: builder.factory_timeout,
-        lease_max: builder.lease_max,
-        runners: builder.runners,
-    };
-    let watch = Watch::new(limits, watched, pulses, Arc::clone(&control), Arc::clone(&pool), now);
+    let watch = watch_limits(builder);
+    let watch = Watch::new(watch, watched, pulses, Arc::clone(&control), Arc::clone(&pool), now);
     let parts = Parts { pumps, syncers, watch, runners: builder.runners, links };
-    let threads = threads::start(&control, &pool, parts)?;
-    let transaction_bytes_max = directory.as_ref().map_or(builder.memory_bytes_max, |_| u64::MAX);
     let inner = Arc::new(Inner {
+        control,
         pool,
         shards: doors.into(),
         next_handle: AtomicU64::new(next_handle),
         floor: Mutex::new(floor),
+        limits: engine_limits(builder),
         directory,
         durable_only: RwLock::new(false),
-        limits: EngineLimits {
-            unflushed_bytes_soft_max: builder.consumer_bytes_max / SOFT_PART,
-            transaction_bytes_max,
-        },
-        control,
     });
-    let parker = inner.control.gate.take_parker().unwrap_or_default();
-    let publisher = Publisher::new(Arc::clone(&inner), parker);
-    Ok((Engine { inner, threads: Mutex::new(Some(threads)) }, publisher))
+    Ok(Assembly { inner, parts })
+}
+
+fn watch_limits(builder: &Builder) -> WatchLimits {
+    WatchLimits {
+        consumer_deadline: builder.consumer_deadline,
+        factory_timeout: builder.factory_timeout,
+        lease_max: builder.lease_max,
+        runners: builder.runners,
+    }
+}
+
+fn engine_limits(builder: &Builder) -> EngineLimits {
+    let in_memory = builder.directory.is_none();
+    EngineLimits {
+        unflushed_bytes_soft_max: builder.consumer_bytes_max / SOFT_PART,
+        transaction_bytes_max: if in_memory { builder.memory_bytes_max } else { u64::MAX },
+    }
 }
 
 /// What of a shard others need before it is there.

@@ -113,7 +113,9 @@ struct Open {
 const FRAGMENT_BYTES_MAX: usize = 2 << 30;
 
 impl Publisher {
-    pub(super) fn new(inner: Arc<Inner>, parker: Parker) -> Publisher {
+    pub(super) fn new(inner: Arc<Inner>) -> Publisher {
+        // There is one publisher, so it lies there.
+        let parker = inner.control.gate.take_parker().unwrap_or_default();
         Publisher { inner, parker, open: None, interrupted: None, committed: Lsn::ZERO }
     }
 

@@ -139,7 +139,7 @@ impl Inner {
         }
     }
 
-    fn prepare(
+    pub(super) fn prepare(
         &self,
         handle: Handle,
         definition: ShapeDefinition,
@@ -202,7 +202,7 @@ impl Inner {
     }
 
     /// Sends a lifecycle message; waits while the shard's channel has no place for one.
-    fn send(&self, shard: usize, message: Message) -> Result<(), Failure> {
+    pub(super) fn send(&self, shard: usize, message: Message) -> Result<(), Failure> {
         let door = &self.shards[shard];
         loop {
             self.control.state.check()?;

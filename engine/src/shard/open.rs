@@ -106,6 +106,8 @@ impl Shard {
             swept: 0,
             stopping: None,
         };
+        // Nobody waits for it yet.
+        let _awaited = shard.link.set_durable_through(accepted);
         for Reopened { slot, first, shape } in opening.shapes {
             shard.reopen(slot, first, shape, frontier);
         }

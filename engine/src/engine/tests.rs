@@ -1,1 +1,0 @@
-//! The engine as an embedder sees it.
