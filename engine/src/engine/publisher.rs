@@ -167,6 +167,12 @@ impl Publisher {
         (self.open, self.interrupted) = (None, None);
     }
 
+    /// The transaction of which a part was published and that must come again, or go on, before a
+    /// later one; `None` if there is none.
+    pub fn unfinished(&self) -> Option<Lsn> {
+        self.half_way()
+    }
+
     /// What the fragment makes of the open transaction, if it follows what came before.
     fn check(&self, fragment: &Fragment) -> Result<Open, PublishError> {
         let commit = fragment.commit_lsn();

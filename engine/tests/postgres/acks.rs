@@ -90,7 +90,7 @@ impl Consumer for Blocking {
 }
 
 /// Lets the handler go also when the test fails, so that it ends.
-struct Release(Arc<AtomicBool>);
+pub(crate) struct Release(Arc<AtomicBool>);
 
 impl Drop for Release {
     fn drop(&mut self) {
@@ -98,23 +98,28 @@ impl Drop for Release {
     }
 }
 
-/// The shape's handler holds up its shard, the shard its channel, the channel the source: for
-/// several times as long as the server waits for a word from us.
-#[test]
-fn b03_back_pressure_beyond_wal_sender_timeout_keeps_the_connection() {
-    let timeout = Duration::from_secs(1);
+/// A world of one shard, whose handler blocks it until released.
+pub(crate) fn held_up() -> (World, Release) {
     let world = World::with(&["wal_sender_timeout=1s"], |directory| {
         Engine::builder().shards(1).runners(1).fragment_credits(4).directory(directory.path())
     });
     let blocked = Arc::new(AtomicBool::new(true));
     let release = Release(Arc::clone(&blocked));
-    let own = Arc::clone(&blocked);
     let factory = move |start: &Start<'_>| {
-        let blocking = Box::new(Blocking { blocked: Arc::clone(&own) });
+        let blocking = Box::new(Blocking { blocked: Arc::clone(&blocked) });
         Ok(Started::new(blocking, start.resume()))
     };
     let consumer = ConsumerSpec::Inline { factory: Arc::new(factory), ack: Ack::Log };
     world.engine.add_shape(items("id = 1"), consumer).unwrap();
+    (world, release)
+}
+
+/// The shape's handler holds up its shard, the shard its channel, the channel the source: for
+/// several times as long as the server waits for a word from us.
+#[test]
+fn b03_back_pressure_beyond_wal_sender_timeout_keeps_the_connection() {
+    let timeout = Duration::from_secs(1);
+    let (world, release) = held_up();
     let all = world.engine.add_shape(items(""), ConsumerSpec::Log).unwrap();
     let walsender = world.walsender();
     let rows = 20_000;

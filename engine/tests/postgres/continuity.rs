@@ -1,6 +1,7 @@
 //! Continuity: a slot that is not where this engine left it invalidates the shapes (INV11).
 
-use crate::world::{World, cluster, config, inserted, items, log_of};
+use crate::acks::held_up;
+use crate::world::{World, cluster, config, inserted, items, log_of, wait_until};
 use std::sync::Arc;
 use walfan::{ConsumerSpec, Engine, Lsn, PostgresError, PostgresSource};
 
@@ -34,6 +35,24 @@ fn inv11_a_slot_that_somebody_moved_invalidates_the_shapes() {
         world.sql("SELECT pg_replication_slot_advance('walfan', pg_current_wal_lsn())");
     });
     assert_eq!(world.engine.shapes(), []);
+}
+
+/// The engine has a part of a transaction that never comes again.
+#[test]
+fn inv11_a_slot_that_was_dropped_in_the_middle_of_a_transaction_ends_it() {
+    let (mut world, release) = held_up();
+    world.sql("INSERT INTO items SELECT n, 'a', 'x' FROM generate_series(1, 20000) n");
+    wait_until("back-pressure", || world.status().held_back);
+    let publisher = world.stop_source();
+    assert!(publisher.unfinished().is_some());
+    world.sql("SELECT pg_drop_replication_slot('walfan')");
+    drop(release);
+    world.start_source(publisher);
+    assert_eq!(world.engine.shapes(), []);
+    let handle = world.engine.add_shape(items(""), ConsumerSpec::Log).unwrap();
+    world.sql("INSERT INTO items VALUES (20001, 'a', 'b')");
+    world.wait_confirmed_end();
+    assert_eq!(inserted(&log_of(&world.engine, handle)), [20_001]);
 }
 
 #[test]

@@ -164,7 +164,7 @@ impl Run {
         Err(PostgresError::OtherServer { before: before.clone(), now })
     }
 
-    async fn check_continuity(&self, prepared: &Prepared) -> Result<(), PostgresError> {
+    async fn check_continuity(&mut self, prepared: &Prepared) -> Result<(), PostgresError> {
         let engine = Arc::clone(&self.pump.engine);
         let positions = Positions {
             floor: engine.floor(),
@@ -186,7 +186,7 @@ impl Run {
                     |error| PostgresError::Thread { cause: format!("invalidate: {error}") };
                 let failed = |error| PostgresError::Engine { cause: format!("{error}") };
                 outcome.map_err(thread)?.map_err(failed)?;
-                Ok(())
+                self.pump.close_unfinished().await
             }
         }
     }

@@ -14,7 +14,7 @@ use super::floor::Floor;
 use super::frame::Frame;
 use super::status::Shared;
 use crate::engine::{Engine, Publisher, TryPublishError};
-use crate::words::Fragment;
+use crate::words::{Fragment, TransactionBuilder};
 use pg_walstream::{CancellationToken, PgReplicationConnection};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -142,6 +142,27 @@ impl Pump {
             self.transactions += 1;
         }
         Ok(None)
+    }
+
+    /// Ends a transaction of which the engine has a part and that will not come again. To be called
+    /// when every shape is invalidated, so that no log shows it as whole.
+    pub(super) async fn close_unfinished(&mut self) -> Result<(), PostgresError> {
+        let Some(commit_lsn) = self.publisher.unfinished() else { return Ok(()) };
+        let end = TransactionBuilder::new(0, commit_lsn).commit(commit_lsn);
+        let mut fragment = Some(Arc::new(end));
+        while let Some(offered) = fragment.take() {
+            fragment = match self.publisher.try_publish(offered) {
+                Ok(()) => None,
+                Err(TryPublishError::Full(fragment)) => Some(fragment),
+                Err(TryPublishError::Refused { error, .. }) => {
+                    return Err(PostgresError::Engine { cause: error.to_string() });
+                }
+            };
+            if fragment.is_some() {
+                tokio::time::sleep(OFFER_INTERVAL).await;
+            }
+        }
+        Ok(())
     }
 
     /// Tells the server what is durably allowed. Moves nothing (INV6).
