@@ -39,7 +39,7 @@ fn check_from(world: &World, slot: Slot, expected: &[&Seen], after: Offset, limi
         for change in &page.changes {
             let seen = rest.next().expect("nothing else was delivered");
             let (old, new) = (change.old_row(), change.new_row());
-            let shown = show(change.operation(), old, new, change.relation(), change.xid());
+            let shown = show(change.operation(), &old, &new, change.relation(), change.xid());
             assert_eq!((change.offset(), shown), (seen.offset, seen.shown.clone()));
             assert_eq!(change.commit_lsn(), seen.offset.commit);
         }

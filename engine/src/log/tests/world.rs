@@ -8,6 +8,7 @@ use crate::words::{
 };
 use proptest::prelude::*;
 use roaring::RoaringBitmap;
+use std::fmt;
 use std::sync::Arc;
 
 /// One change: its relation, operation and values, and as what it goes to which sets and slots.
@@ -324,12 +325,11 @@ fn see(seen: &mut Vec<Seen>, fragment: &Fragment, routed: &Routed) {
     for (form, targets) in routed.forms() {
         let what: Arc<str> = format!("{form:?} {change:?} {relation:?}").into();
         let (old, new) = (change.old_row(), change.new_row());
-        let (operation, old, new) = match form {
-            Form::AsIs => (change.operation(), old, new),
-            Form::Insert => (Operation::Insert, None, new),
-            Form::Delete => (Operation::Delete, old, None),
+        let shown = match form {
+            Form::AsIs => show(change.operation(), &old, &new, relation, xid),
+            Form::Insert => show(Operation::Insert, &NO_ROW, &entering(old, new), relation, xid),
+            Form::Delete => show(Operation::Delete, &old, &NO_ROW, relation, xid),
         };
-        let shown = show(operation, old, new, relation, xid);
         targets.for_each(|slot| {
             let (what, shown) = (what.clone(), shown.clone());
             seen.push(Seen { offset: change.offset(), slot: Some(slot), what, shown });
@@ -344,11 +344,22 @@ fn see_commit(seen: &mut Vec<Seen>, fragment: &Fragment) {
     seen.push(Seen { offset, slot: None, shown: what.clone(), what });
 }
 
+const NO_ROW: Option<RowRef<'_>> = None;
+
+/// A row that a shape sees for the first time: with the values that its update left as they were.
+fn entering<'a>(old: Option<RowRef<'a>>, new: Option<RowRef<'a>>) -> Option<Vec<Value<'a>>> {
+    let value = |(index, value)| match value {
+        Value::Unchanged => old.and_then(|old| old.get(index)).unwrap_or(value),
+        value => value,
+    };
+    Some(new?.values().enumerate().map(value).collect())
+}
+
 /// What a shape is shown of a change.
 pub(super) fn show(
     operation: Operation,
-    old: Option<RowRef<'_>>,
-    new: Option<RowRef<'_>>,
+    old: &dyn fmt::Debug,
+    new: &dyn fmt::Debug,
     relation: &Relation,
     xid: u32,
 ) -> Arc<str> {
