@@ -83,6 +83,11 @@ impl Cluster {
         Ok(Session { child, input: Some(input), output })
     }
 
+    /// What the server has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("server.log")).unwrap_or_default()
+    }
+
     /// Stops the server at once, as a crash would, and starts it again.
     pub(crate) fn restart(&mut self) -> io::Result<()> {
         self.stop("immediate")?;

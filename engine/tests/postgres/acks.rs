@@ -130,12 +130,12 @@ fn b03_back_pressure_beyond_wal_sender_timeout_keeps_the_connection() {
     let until = Instant::now() + timeout * 3;
     while Instant::now() < until {
         assert!(world.status().held_back);
-        assert_eq!(world.walsender(), walsender);
+        assert_eq!(world.walsender(), walsender, "{}", world.cluster.log());
         std::thread::sleep(Duration::from_millis(100));
     }
     drop(release);
     world.wait_confirmed_end();
-    assert!(world.status().last_error.is_none(), "{:?}", world.status());
+    assert!(world.status().last_error.is_none(), "{}", world.cluster.log());
     assert_eq!((world.walsender(), world.status().connections), (walsender, 1));
     assert_eq!(inserted(&log_of(&world.engine, all)), (1..=rows).collect::<Vec<u64>>());
     world.engine.shutdown(LONG).unwrap();
