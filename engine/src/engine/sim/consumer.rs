@@ -3,7 +3,7 @@
 
 use super::oracle::{Clause, Rng, Transaction};
 use crate::consumer::{
-    Ack, Consumer, ConsumerError, ConsumerSpec, Context, Delivery, Start, Started,
+    Ack, Consumer, ConsumerError, ConsumerSpec, Context, Delivery, Reporter, Start, Started,
 };
 use crate::words::{Handle, Lsn, Offset};
 use parking_lot::Mutex;
@@ -35,6 +35,11 @@ struct Seen {
     reported: Lsn,
     reported_max: Lsn,
     deaths: u32,
+    /// What a dead incarnation reported before its successor started.
+    last_words: Lsn,
+    /// Of the living incarnation, and of a dead one.
+    reporter: Option<Reporter>,
+    zombie: Option<Reporter>,
 }
 
 /// See the file's head.
@@ -65,6 +70,9 @@ impl World {
             reported: first.commit,
             reported_max: first.commit,
             deaths: 0,
+            last_words: Lsn::ZERO,
+            reporter: None,
+            zombie: None,
         };
         self.shapes.lock().insert(handle, seen);
     }
@@ -98,9 +106,13 @@ impl World {
 
     /// The process is about to be killed.
     pub(super) fn before_crash(&self) {
+        let mut held = Vec::new();
         for seen in self.shapes.lock().values_mut() {
             seen.was_alive = seen.alive;
+            held.extend([seen.reporter.take(), seen.zombie.take()]);
         }
+        // Outside the lock: what they hold may be the last of a consumer.
+        drop(held);
     }
 
     pub(super) fn condemned(&self, handle: Handle, cause: &str) {
@@ -112,6 +124,30 @@ impl World {
 
     pub(super) fn calm(&self) {
         self.chance.lock().1 = false;
+    }
+
+    /// Reports from outside the handlers: some of what was withheld, and of the dead, who are to be
+    /// ignored (R6).
+    pub(super) fn report_late(&self) {
+        for seen in self.shapes.lock().values_mut() {
+            if self.strikes(4) {
+                continue;
+            }
+            let through = seen.at.complete_through();
+            if let Some(zombie) = &seen.zombie {
+                // Until its shard has noticed the death that counts, and later nobody listens.
+                if zombie.flushed(through).is_ok() && !seen.alive {
+                    seen.last_words = through;
+                    seen.reported_max = seen.reported_max.max(through);
+                }
+            }
+            if let Some(reporter) = seen.reporter.as_ref().filter(|_| through > seen.reported) {
+                if reporter.flushed(through).is_ok() {
+                    (seen.reported, seen.deaths) = (through, 0);
+                    seen.reported_max = seen.reported_max.max(through);
+                }
+            }
+        }
     }
 
     fn must(&self, holds: bool, what: impl FnOnce() -> String) {
@@ -182,6 +218,7 @@ impl World {
         let handle = start.handle();
         let fails = self.strikes(10);
         let takes_back = self.strikes(12);
+        let takes_reporter = !self.strikes(2);
         self.with(handle, |seen| {
             self.must(!seen.alive, || format!("{handle}: the predecessor is not dropped (R6)"));
             self.must(start.first() == seen.first, || format!("{handle}: {start:?} {seen:?}"));
@@ -191,7 +228,8 @@ impl World {
             }
             // It may be told of more than it reported, where there is nothing of its own.
             let told = start.last_reported().unwrap_or(Lsn::ZERO);
-            let unreported = self.offsets(seen).find(|offset| offset.commit > seen.reported);
+            let said = seen.reported.max(std::mem::take(&mut seen.last_words));
+            let unreported = self.offsets(seen).find(|offset| offset.commit > said);
             self.must(unreported.is_none_or(|offset| offset.commit > told), || {
                 format!("{handle} was told of {told}: {seen:?}")
             });
@@ -201,6 +239,7 @@ impl World {
                 resume = seen.first;
             }
             (seen.at, seen.reported, seen.alive) = (resume, resume.commit, true);
+            seen.reporter = takes_reporter.then(|| start.reporter());
             let consumer = Simulated { world: Arc::clone(self), handle, open: false };
             Ok(Started::new(Box::new(consumer), resume))
         })
@@ -220,7 +259,7 @@ impl Consumer for Simulated {
         context: &mut Context<'_>,
     ) -> Result<(), ConsumerError> {
         let (offset, commit) = (delivery.offset(), delivery.commit());
-        let (dies, reports) = (self.world.strikes(40), !self.world.strikes(3));
+        let (dies, withholds) = (self.world.strikes(40), self.world.strikes(3));
         let world = Arc::clone(&self.world);
         let next = |seen: &Seen| world.offsets(seen).find(|offset| *offset > seen.at);
         world.with(self.handle, |seen| {
@@ -239,7 +278,8 @@ impl Consumer for Simulated {
             let left = next(seen).filter(|offset| offset.commit <= commit);
             world.must(left.is_none(), || format!("{}: {commit} before {left:?}", self.handle));
             (seen.at, self.open) = (Offset::commit_mark(commit), false);
-            if reports {
+            // Who has no reporter reports now or is silent until its deadline.
+            if !withholds || seen.reporter.is_none() {
                 context.flushed(commit)?;
                 if commit > seen.reported {
                     seen.deaths = 0;
@@ -257,6 +297,7 @@ impl Drop for Simulated {
         self.world.with(self.handle, |seen| {
             seen.alive = false;
             seen.deaths += 1;
+            seen.zombie = seen.reporter.take().or(seen.zombie.take());
         });
     }
 }

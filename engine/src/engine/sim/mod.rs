@@ -167,7 +167,8 @@ impl Sim {
                 let now = self.now;
                 self.life().watch.tick(now);
             }
-            97..=98 => self.confirm(),
+            97 => self.confirm(),
+            98 => self.world.report_late(),
             _ if self.rng.below(6) == 0 => self.crash(),
             _ => {}
         }
@@ -279,6 +280,7 @@ impl Sim {
                 while runner.run_one().unwrap() {}
             }
             life.watch.tick(now);
+            self.world.report_late();
             self.check();
             let inner = &self.life.as_ref().unwrap().inner;
             let flushed = inner.control.flushed.global();
