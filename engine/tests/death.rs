@@ -1,5 +1,6 @@
 //! Death: consumers die in every way and at every moment; the others go on, the flushed LSN moves,
 //! and the dead one is replayed without a gap or durably invalidated. It is what walfan is for.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
 

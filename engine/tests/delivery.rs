@@ -1,5 +1,6 @@
 //! Delivery: what is published reaches the shapes that it matches, once and in order, in every
 //! placement, and the flushed LSN follows.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
 

@@ -88,7 +88,7 @@ impl Shard {
 
     /// Gives a shape its slot, and starts its consumer.
     pub(super) fn enter_slot(&mut self, slot: Slot, first: Offset, owed: Owed, shape: Prepared) {
-        let Prepared { handle, definition, relation, predicate, consumer } = shape;
+        let Prepared { handle, relation, predicate, consumer, .. } = shape;
         let has_consumer = consumer.has_factory();
         self.relations.entry(relation.oid).or_insert_with(|| Arc::clone(&relation));
         if first.commit > self.stream.processed {
@@ -97,8 +97,7 @@ impl Shard {
         } else {
             self.router.insert(slot, relation.oid, &predicate);
         }
-        let cold =
-            Cold { handle, definition, relation, predicate, first, incarnation: 0, consumer };
+        let cold = Cold { handle, relation, predicate, first, incarnation: 0, consumer };
         let entry = Entry {
             state: if has_consumer { Lifecycle::Dead } else { Lifecycle::Running },
             ack: cold.consumer.ack(),

@@ -76,18 +76,16 @@ impl Pump {
         let sleeper = &self.inbox.sleeper;
         sleeper.prepare();
         let takes = self.shard.takes_more() && !self.shard.is_stopping();
-        let nothing = self.inbox.synced.is_empty()
-            && !self.shard.has_marks()
-            && !(takes && !self.inbox.messages.is_empty());
-        if nothing {
+        let messages = takes && !self.inbox.messages.is_empty();
+        if !messages && self.inbox.synced.is_empty() && !self.shard.has_marks() {
             let mut select = Select::new();
             select.recv(sleeper.receiver());
             if takes {
                 select.recv(&self.inbox.messages);
             }
-            // A time-out is a tick.
-            drop(select.ready_timeout(self.tick()));
-            drop(sleeper.receiver().try_recv());
+            // A time-out is a tick, and a signal is taken so that it does not end the next sleep too.
+            let _ready = select.ready_timeout(self.tick());
+            let _signal = sleeper.receiver().try_recv();
         }
         sleeper.cancel();
     }
@@ -110,7 +108,9 @@ impl Pump {
             Message::Fragment(_) => self.shard.control.gate.leave(self.shard.number),
             Message::Stop(_) => {}
             // There is one, because the sender has put it there.
-            _ => drop(self.inbox.lifecycle_credits.try_recv()),
+            _ => {
+                let _credit = self.inbox.lifecycle_credits.try_recv();
+            }
         }
         self.shard.handle(message, now);
         true

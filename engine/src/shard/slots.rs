@@ -4,7 +4,7 @@
 use crate::consumer::{Ack, ConsumerSpec, Mail, Mailbox, Part};
 use crate::flush::Owed;
 use crate::predicate::Predicate;
-use crate::words::{Handle, Offset, Relation, ShapeDefinition, Slot};
+use crate::words::{Handle, Offset, Relation, Slot};
 use crossbeam_channel::Sender;
 use std::sync::Arc;
 
@@ -64,7 +64,6 @@ pub(super) struct Entry {
 /// What only lifecycle changes need.
 pub(super) struct Cold {
     pub(super) handle: Handle,
-    pub(super) definition: Arc<ShapeDefinition>,
     pub(super) relation: Arc<Relation>,
     pub(super) predicate: Predicate,
     /// Everything after this offset is the shape's.
@@ -161,7 +160,6 @@ mod tests {
             mailbox: None,
             cold: Box::new(Cold {
                 handle: Handle::new(handle),
-                definition: Arc::new(ShapeDefinition::table(table.clone())),
                 relation: Arc::new(Relation::new(1, table, Vec::new())),
                 predicate: Predicate::Always,
                 first: Offset::ZERO,

@@ -1,5 +1,7 @@
 //! Support: a table, transactions on it, and a consumer that writes down what it sees.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(unreachable_pub, reason = "a module of several tests")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
