@@ -321,9 +321,23 @@ impl Part {
     /// Takes mail until there is none.
     fn mail(&mut self, mailbox: &Arc<Mailbox>, hands: &mut Hands) -> Result<Step, ConsumerError> {
         mailbox.set_waits(false);
+        // Taken out for the time, because the handler is handed what lies in it.
+        let shard = mailbox.link().shard;
+        let mut cache = std::mem::take(&mut hands.caches[shard]);
+        let step = self.take_mail(mailbox, &mut cache, hands);
+        hands.caches[shard] = cache;
+        step
+    }
+
+    fn take_mail(
+        &mut self,
+        mailbox: &Arc<Mailbox>,
+        cache: &mut FragmentCache,
+        hands: &mut Hands,
+    ) -> Result<Step, ConsumerError> {
         // Before draining: what was sent before the gap is then all drained when it is acted on.
         let gap = mailbox.has_gap();
-        let link = mailbox.link();
+        let recent = &mailbox.link().recent;
         for _ in 0..MAIL_BUDGET {
             let mail = match self.receiver.try_recv() {
                 Ok(mail) => mail,
@@ -336,21 +350,14 @@ impl Part {
                 }
             };
             hands.tally.mail_taken += 1;
-            let mut cache = std::mem::take(&mut hands.caches[link.shard]);
-            let taken = match cache.fragment(&link.recent, mail) {
-                Some(fragment) => {
-                    let due = Due { what: mail.what(), commits: mail.commits() };
-                    self.offer(mailbox, fragment, due, hands).map(Some)
-                }
-                None => Ok(None),
-            };
-            hands.caches[link.shard] = cache;
-            if taken?.is_none() {
+            let Some(fragment) = cache.fragment(recent, mail) else {
                 self.mode = Mode::Lost;
                 mailbox.set_waits(true);
                 mailbox.leave(Note::Lost);
                 return Ok(Step::More);
-            }
+            };
+            let due = Due { what: mail.what(), commits: mail.commits() };
+            self.offer(mailbox, fragment, due, hands)?;
         }
         Ok(Step::More)
     }

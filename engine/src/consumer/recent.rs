@@ -54,25 +54,31 @@ impl Recent {
     }
 }
 
-/// The fragment that a runner looked up last: a fan-out asks for the same one for each shape.
+/// Fragments that a runner keeps at hand, by the low bits of their number.
+const KEPT: usize = 8;
+
+/// The fragments that a runner looked up last: a fan-out asks for the same few for each shape, and
+/// each look-up would count references that all runners share.
 #[derive(Debug, Default)]
 pub(crate) struct FragmentCache {
-    last: Option<Arc<Numbered>>,
+    kept: [Option<Arc<Numbered>>; KEPT],
 }
 
 impl FragmentCache {
     /// The fragment that `mail` refers to, or `None` when it is no longer recent.
+    #[inline]
     pub(crate) fn fragment(&mut self, recent: &Recent, mail: Mail) -> Option<&Fragment> {
         let number = mail.fragment();
-        if self.last.as_ref().is_none_or(|last| last.number != number) {
-            self.last = recent.get(number);
+        let kept = &mut self.kept[number as usize % KEPT];
+        if kept.as_ref().is_none_or(|kept| kept.number != number) {
+            *kept = recent.get(number);
         }
-        self.last.as_ref().map(|found| &*found.fragment)
+        kept.as_ref().map(|found| &*found.fragment)
     }
 
-    /// Lets go of the fragment, before a rest.
+    /// Lets go of the fragments, before a rest.
     pub(crate) fn clear(&mut self) {
-        self.last = None;
+        self.kept = Default::default();
     }
 }
 
@@ -98,6 +104,9 @@ mod tests {
         assert_eq!(lsn(1), Some(Lsn::new(11)));
         assert_eq!(lsn(2), Some(Lsn::new(12)));
         recent.forget(1);
-        assert_eq!(lsn(1), None);
+        assert_eq!(lsn(1), Some(Lsn::new(11)), "who has it at hand keeps it");
+        cache.clear();
+        let mut lsn = |number| cache.fragment(&recent, mail(number)).map(Fragment::commit_lsn);
+        assert_eq!((lsn(1), lsn(2)), (None, Some(Lsn::new(12))));
     }
 }
