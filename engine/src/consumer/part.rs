@@ -122,7 +122,8 @@ pub(crate) enum Step {
     Back(Member),
 }
 
-/// One delivery to a shape: a change of a fragment and as what, and whether its commit comes with it.
+/// One delivery to a shape: a change of a fragment and as what, and whether its commit comes with
+/// it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Due {
     pub(crate) what: Option<(u32, Form)>,

@@ -2,8 +2,8 @@
 //! is to run it. Who takes the part runs it, so two runners cannot, by type.
 //!
 //! Waker: leave the work, `notify`, and queue the seat's owner if told to. Runner: `take`, do all
-//! that is there, `park`; what `park` hands back has more to do. While somebody has the part, a wake
-//! queues nothing: `park` sees it. So the owner is queued once, however often it is woken.
+//! that is there, `park`; what `park` hands back has more to do. While somebody has the part, a
+//! wake queues nothing: `park` sees it. So the owner is queued once, however often it is woken.
 
 use crate::sync::{AtomicU8, Ordering, TakeCell};
 

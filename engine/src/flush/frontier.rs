@@ -50,8 +50,8 @@ impl Frontiers {
         let minimum =
             self.shards.iter().map(|other| other.load(Ordering::Acquire)).min().unwrap_or_default();
         // A maximum, because a slower shard may arrive here with an older minimum: the global LSN
-        // never goes back. Release: partner is the load in `global`. Acquire: one who finds it moved
-        // already goes on after the one who moved it.
+        // never goes back. Release: partner is the load in `global`. Acquire: one who finds it
+        // moved already goes on after the one who moved it.
         let previous = self.global.fetch_max(minimum, Ordering::AcqRel);
         (previous < minimum).then(|| Lsn::new(minimum))
     }

@@ -121,8 +121,8 @@ impl Positions {
         place
     }
 
-    /// Drops the vacant positions. They were the majority, so a settled position pays for it; without
-    /// it one shape that owes for long would make the heap grow with every commit after it.
+    /// Drops the vacant positions. They were the majority, so a settled position pays for it;
+    /// without it one shape that owes for long would make the heap grow with every commit after it.
     #[cold]
     fn tidy(&mut self) {
         let (counts, places, free) = (&self.counts, &mut self.places, &mut self.free);

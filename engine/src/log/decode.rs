@@ -341,9 +341,4 @@ impl Chunk {
         let first = self.entries.partition_point(|entry| entry.fragment.last_offset() <= after);
         self.entries.get(first..).unwrap_or_default()
     }
-
-    /// The commit LSN of the first entry's transaction.
-    pub(crate) fn first_commit(&self) -> Lsn {
-        self.entries.first().map_or(self.from.commit, |entry| entry.fragment.commit_lsn())
-    }
 }

@@ -43,7 +43,8 @@ pub enum OpenError {
     },
     /// It holds other things and no walfan.
     #[error(
-        "{path} is no walfan directory, and not empty ({found} lies there); name an empty or a new one"
+        "{path} is no walfan directory, and not empty ({found} lies there); name an empty or a new \
+         one"
     )]
     Foreign {
         /// The directory.
@@ -59,7 +60,8 @@ pub enum OpenError {
     },
     /// It was made by another version of walfan.
     #[error(
-        "{path} has format version {found}, and this walfan reads version {expected}; use the walfan that made it"
+        "{path} has format version {found}, and this walfan reads version {expected}; use the \
+         walfan that made it"
     )]
     Version {
         /// The directory.
@@ -71,7 +73,8 @@ pub enum OpenError {
     },
     /// It was made for another number of shards.
     #[error(
-        "{path} was made with {found} shards, not {expected}; open it with {found}, or use an empty one"
+        "{path} was made with {found} shards, not {expected}; open it with {found}, or use an \
+         empty one"
     )]
     Shards {
         /// The directory.

@@ -52,11 +52,6 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// The first and the last commit whose commit record is in the batch.
-    pub(crate) fn commits(&self) -> Option<(Lsn, Lsn)> {
-        self.summary.commits
-    }
-
     /// When the batch is synced, every commit at or below this one is durable in this shard.
     pub(crate) fn through(&self) -> Lsn {
         self.summary.through
@@ -134,8 +129,8 @@ impl Encoder {
     }
 
     /// Logs the changes of `fragment` that `routed` names, with where they went. A commit of which
-    /// nothing was logged is only noted (see [`Encoder::passed`]); of one that was logged in part
-    /// the commit mark is written also when `routed` is empty (R7).
+    /// nothing was logged is only noted; of one that was logged in part the commit mark is written
+    /// also when `routed` is empty (R7).
     pub(crate) fn fragment(
         &mut self,
         fragment: &Fragment,
@@ -158,11 +153,6 @@ impl Encoder {
             .record(self.position + start as u64, &head)
             .expect("a record opens its transaction unless that is open");
         Ok(())
-    }
-
-    /// Notes that this shard is through with `commit` and logged nothing of it.
-    pub(crate) fn passed(&mut self, commit: Lsn) {
-        self.tracker.passed(commit);
     }
 
     /// Logs that a shape of the table `relation` was added; everything after `first` is its own

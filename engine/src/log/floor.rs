@@ -24,7 +24,8 @@ pub(crate) enum FloorError {
     Io { file: String, source: io::Error },
     /// None of its two slots is whole; a torn write spoils one at most.
     #[error(
-        "{file}: damaged, or from another directory; restore the directory from a copy, or start with an empty one"
+        "{file}: damaged, or from another directory; restore the directory from a copy, or start \
+         with an empty one"
     )]
     Damaged { file: String },
 }

@@ -31,12 +31,12 @@ mod wire;
 pub use directory::OpenError;
 pub use read::{LoggedChange, Page, ReadLimits};
 
-pub(crate) use decode::{Chunk, Logged};
+pub(crate) use decode::Chunk;
 pub(crate) use directory::Directory;
 pub(crate) use encode::{Batch, EncodeError, Encoder};
-pub(crate) use floor::{Floor, FloorError};
+pub(crate) use floor::Floor;
 pub(crate) use read::read_shape;
-pub(crate) use recover::{RecoverError, Recovered, RecoveredShape, recover};
+pub(crate) use recover::{Recovered, RecoveredShape, recover};
 pub(crate) use store::{Log, LogError, Syncer, in_memory};
 
 /// A block is closed when it has passed this many bytes.

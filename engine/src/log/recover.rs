@@ -35,7 +35,8 @@ pub(crate) enum RecoverError {
     Header { file: String, source: HeaderError },
     /// Bytes that were durable are not what was written.
     #[error(
-        "{file}: damaged at byte {position}: {reason}; nothing was changed; restore the directory from a copy, or start with an empty one"
+        "{file}: damaged at byte {position}: {reason}; nothing was changed; restore the directory \
+         from a copy, or start with an empty one"
     )]
     Damaged { file: String, position: u64, reason: String },
     /// The torn tail cannot be cut.
@@ -117,8 +118,13 @@ pub(crate) fn recover(
         cut.map_err(|source| RecoverError::Cut { file: file.clone(), position: end, source })?;
     }
     // A process that was killed may have written what it never synced; from here on it counts.
-    device.sync().map_err(|source| RecoverError::Sync { file, source })?;
-    Ok(pass.finish(device, seed, block_bytes_max, cut))
+    let synced = device.sync();
+    synced.map_err(|source| RecoverError::Sync { file: file.clone(), source })?;
+    let recovered = pass.finish(device, seed, block_bytes_max, cut);
+    if let Some(bytes) = recovered.cut {
+        tracing::info!(file, position = end, bytes, "a torn tail was cut off");
+    }
+    Ok(recovered)
 }
 
 fn check_header(device: &dyn Device, identity: &Identity) -> Result<(), RecoverError> {

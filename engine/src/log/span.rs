@@ -134,7 +134,10 @@ mod tests {
         tracker.record(30, &head(7, true, false)).unwrap();
         tracker.record(40, &head(7, false, true)).unwrap();
         let second = tracker.take();
-        assert_eq!((second.void, second.voids_earlier), (vec![20..30], true));
+        assert_eq!(
+            (second.void, second.voids_earlier),
+            ([Range { start: 20, end: 30 }].into(), true)
+        );
         assert_eq!((second.open, second.through), (None, Lsn::new(7)));
         assert!(tracker.record(50, &head(7, false, true)).is_err());
     }
@@ -148,6 +151,9 @@ mod tests {
         tracker.record(30, &head(9, true, false)).unwrap();
         tracker.record(40, &head(10, true, true)).unwrap();
         let batch = tracker.take();
-        assert_eq!((batch.void, batch.voids_earlier), (vec![30..40], false));
+        assert_eq!(
+            (batch.void, batch.voids_earlier),
+            ([Range { start: 30, end: 40 }].into(), false)
+        );
     }
 }

@@ -22,7 +22,8 @@ pub(crate) enum LogError {
     Write { file: String, position: u64, source: io::Error },
     /// The sync of a batch failed. Final (INV10).
     #[error(
-        "{file}: sync failed: {source}; what it covered is not durable; restart when the disk is well"
+        "{file}: sync failed: {source}; what it covered is not durable; restart when the disk is \
+         well"
     )]
     Sync { file: String, source: io::Error },
     /// Refused, because an earlier write or sync failed (INV10).

@@ -30,16 +30,6 @@ impl ColumnType {
             _ => return None,
         })
     }
-
-    /// The kind of key that its values become.
-    pub(crate) const fn kind(self) -> KeyKind {
-        match self {
-            ColumnType::Bool => KeyKind::Bool,
-            ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 => KeyKind::Int,
-            ColumnType::Text | ColumnType::Varchar => KeyKind::Text,
-            ColumnType::Uuid => KeyKind::Uuid,
-        }
-    }
 }
 
 impl fmt::Display for ColumnType {

@@ -1,3 +1,5 @@
+//! The clause language: what is taken, what is refused and where, and what rows a clause takes.
+
 use super::parse::{CLAUSE_BYTES_MAX, TERMS_MAX, TOKENS_MAX};
 use super::*;
 use crate::words::{Column, Lsn, Relation, TableName, TransactionBuilder};

@@ -2,8 +2,8 @@
 //!
 //! Slots flow in from many threads, and out to the one shard that owns the bitmap. A mark cannot
 //! overflow: marking a shape twice is marking it once. It has three levels: words of slots, a
-//! summary of the words of a page, and a queue of the pages that have a mark. Slots rise for ever, so
-//! pages come and go with their shapes (R8). What a mark is about (a report, a death note, a
+//! summary of the words of a page, and a queue of the pages that have a mark. Slots rise for ever,
+//! so pages come and go with their shapes (R8). What a mark is about (a report, a death note, a
 //! factory's result) lies in the shape's mailbox; waking the shard is [`super::Wake`]'s.
 
 use crate::sync::{Arc, AtomicU64, Ordering};
@@ -31,8 +31,8 @@ pub(crate) struct DirtyPage {
     /// Marked slots. Bits are set by reporters, and taken, a word at a time, by the shard.
     words: [AtomicU64; PAGE_WORDS],
     /// Words that may have a mark. Bits are set by reporters, and all taken at once by the shard,
-    /// each time that it takes this page from the queue. So the page is in the queue, or about to be
-    /// pushed, or just popped, exactly while this is not zero, and never twice.
+    /// each time that it takes this page from the queue. So the page is in the queue, or about to
+    /// be pushed, or just popped, exactly while this is not zero, and never twice.
     summary: AtomicU64,
     /// The shard's queue, and this page's number in it.
     ready: Arc<ReadyPages>,
@@ -54,8 +54,8 @@ impl DirtyPage {
         let index = slot.index() % PAGE_SLOTS;
         let (word, bit) = (index / WORD_SLOTS, index % WORD_SLOTS);
         // Always written, also when the bit is set: only the write carries the new value along.
-        // Release: what the mark is about is visible to the shard. Partner: the swap of this word in
-        // `Current::next`.
+        // Release: what the mark is about is visible to the shard. Partner: the swap of this word
+        // in `Current::next`.
         if self.words[word].fetch_or(1 << bit, Ordering::Release) != 0 {
             return false;
         }
@@ -274,8 +274,7 @@ mod tests {
         let held = dirty.page_for(Slot::new(7));
         drop(dirty.page_for(Slot::new(4096)));
         let pages = |dirty: &Dirty| dirty.pages.iter().map(Option::is_some).collect::<Vec<_>>();
-        let mut rounds =
-            |dirty: &mut Dirty, next| (0..3).for_each(|_| dirty.sweep(Slot::new(next)));
+        let rounds = |dirty: &mut Dirty, next| (0..3).for_each(|_| dirty.sweep(Slot::new(next)));
         rounds(&mut dirty, 8191);
         assert_eq!(pages(&dirty), [true, true]);
         rounds(&mut dirty, 8192);

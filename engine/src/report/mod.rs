@@ -8,4 +8,4 @@ mod dirty;
 mod wake;
 
 pub(crate) use dirty::{Dirty, DirtyPage};
-pub(crate) use wake::{Signal, Sleeper, Wake};
+pub(crate) use wake::{Sleeper, Wake};

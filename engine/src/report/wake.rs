@@ -1,8 +1,8 @@
 //! Wake: how a shard sleeps without missing what others store for it.
 //!
-//! Calls from reporters and the syncer flow in, each after its own store; at most one pending signal
-//! flows out to the shard that sleeps. The sleeper: `prepare`, look at everything once more, then
-//! wait, or `cancel`. What is looked at is the callers'; so is the waiting, which also ends at
+//! Calls from reporters and the syncer flow in, each after its own store; at most one pending
+//! signal flows out to the shard that sleeps. The sleeper: `prepare`, look at everything once more,
+//! then wait, or `cancel`. What is looked at is the callers'; so is the waiting, which also ends at
 //! a message and at a tick.
 
 use crate::sync::{Arc, AtomicBool, Ordering, fence};
@@ -42,8 +42,8 @@ impl<S: Signal> Wake<S> {
 
     /// `notify` with the barrier as an argument, so that a model can show what it is for.
     fn notify_with(&self, barrier: impl FnOnce()) {
-        // Partner: the fence in `prepare`. Whichever comes first, either this finds `sleeping` set, or
-        // the sleeper's second look finds what was stored before this. Without it both can miss.
+        // Partner: the fence in `prepare`. Whichever comes first, either this finds `sleeping` set,
+        // or the sleeper's second look finds what was stored before this. Without it both can miss.
         barrier();
         // Relaxed: the fences order it. Read before it is swapped, so that a shard that works costs
         // its reporters no write to a line that they share.
@@ -86,8 +86,8 @@ impl Sleeper {
 
 impl<S> Wake<S> {
     fn prepare_with(&self, barrier: impl FnOnce()) {
-        // Relaxed: the fence orders it. A swap, and one in `cancel`: all writes of this word are then
-        // read-modify-writes, whose order is total, also for the checker.
+        // Relaxed: the fence orders it. A swap, and one in `cancel`: all writes of this word are
+        // then read-modify-writes, whose order is total, also for the checker.
         self.sleeping.swap(true, Ordering::Relaxed);
         // Partner: the fence in `notify_with`.
         barrier();

@@ -1,3 +1,5 @@
+//! The router against a plain walk over all shapes, and what it must do where that is not enough.
+
 use super::slots::SHARED_MIN;
 use super::*;
 use crate::predicate::compile;

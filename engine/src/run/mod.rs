@@ -6,5 +6,5 @@ mod runner;
 mod watch;
 
 pub(crate) use pool::{Pool, StartJob};
-pub(crate) use runner::{Runner, RunnerShared};
+pub(crate) use runner::Runner;
 pub(crate) use watch::{Watch, WatchLimits};

@@ -141,7 +141,7 @@ impl Pool {
         // Relaxed: the fence orders it.
         if self.idle.load(Ordering::Relaxed) > 0 {
             // Full: as many wakes as there are runners are on their way.
-            drop(self.bell.try_send(()));
+            let _ = self.bell.try_send(());
         }
     }
 
@@ -157,7 +157,7 @@ impl Pool {
         fence(Ordering::SeqCst);
         if !look() {
             // A time-out is no error: look again.
-            drop(self.rest.recv_timeout(REST));
+            let _ = self.rest.recv_timeout(REST);
         }
         self.idle.fetch_sub(1, Ordering::Relaxed);
     }

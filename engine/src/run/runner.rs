@@ -129,12 +129,12 @@ impl Runner {
     fn run_part(&mut self, mailbox: &Arc<Mailbox>, mut part: Box<Part>) {
         loop {
             if mailbox.is_closed() {
-                return self.retire(mailbox, part, Note::Gone);
+                return self.retire(mailbox, *part, Note::Gone);
             }
             let step = match part.run(mailbox, &mut self.hands) {
                 Ok(step) => step,
                 Err((offset, cause)) => {
-                    return self.retire(mailbox, part, Note::Died(offset, cause));
+                    return self.retire(mailbox, *part, Note::Died(offset, cause));
                 }
             };
             self.tell_later(mailbox);
@@ -161,7 +161,7 @@ impl Runner {
 
     /// Drops consumer and channel, and only then leaves the note (section 3: the channel is
     /// disconnected before anybody hears of the death).
-    fn retire(&mut self, mailbox: &Arc<Mailbox>, part: Box<Part>, note: Note) {
+    fn retire(&mut self, mailbox: &Arc<Mailbox>, part: Part, note: Note) {
         part.retire(&mut self.hands.tally);
         self.shared.publish(&self.hands.tally);
         mailbox.leave(note);

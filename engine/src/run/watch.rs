@@ -11,7 +11,8 @@ use crossbeam_channel::Receiver;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-/// Consumers looked at, and consumers that are new, in one tick: bounds, so that a tick stays short.
+/// Consumers looked at, and consumers that are new, in one tick: bounds, so that a tick stays
+/// short.
 const LOOKED_AT_MAX: usize = 16_384;
 const ADMITTED_MAX: usize = 65_536;
 /// A runner that is this long in one handler is wedged: another one takes its place.
@@ -187,10 +188,9 @@ impl Watch {
                 red = Some(format!("an inline consumer blocks shard {number} for {still:.1?}"));
             }
         }
-        if let Some((shard, time)) = self.control.vitals.longest_sync(now) {
-            if time > SYNC_MAX {
-                red = Some(format!("the sync of shard {shard} has taken {time:.1?} until now"));
-            }
+        let sync = self.control.vitals.longest_sync(now);
+        if let Some((shard, time)) = sync.filter(|(_, time)| *time > SYNC_MAX) {
+            red = Some(format!("the sync of shard {shard} has taken {time:.1?} until now"));
         }
         let red = red.or_else(|| self.stuck(now));
         self.control.vitals.set_red(red);

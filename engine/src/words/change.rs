@@ -115,7 +115,8 @@ impl<'a> ChangeRef<'a> {
         self.change.new.map(|span| RowRef { fragment: self.fragment, span, before: None })
     }
 
-    /// The row after, for who does not know the row before: what the update left unchanged is in it.
+    /// The row after, for who does not know the row before: what the update left unchanged is in
+    /// it.
     pub(crate) fn whole_new_row(&self) -> Option<RowRef<'a>> {
         let span = self.change.new?;
         Some(RowRef { fragment: self.fragment, span, before: self.change.old })

@@ -52,8 +52,8 @@ impl<'a> Formed<'a> {
         if self.form == Form::Insert { None } else { self.change.old_row() }
     }
 
-    /// The row after, where the shape keeps it. A shape that the row enters never saw its values, so
-    /// for it none is left out as unchanged.
+    /// The row after, where the shape keeps it. A shape that the row enters never saw its values,
+    /// so for it none is left out as unchanged.
     pub(crate) fn new_row(&self) -> Option<RowRef<'a>> {
         match self.form {
             Form::AsIs => self.change.new_row(),
@@ -132,6 +132,7 @@ pub(crate) struct Routed {
 
 impl Routed {
     /// Whether the change goes nowhere.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.as_is.is_empty() && self.as_insert.is_empty() && self.as_delete.is_empty()
     }

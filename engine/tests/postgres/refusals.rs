@@ -35,10 +35,8 @@ fn a_role_without_rights_is_told_which() {
     assert!(error.to_string().contains(r#"ALTER ROLE "reader" REPLICATION"#), "{error}");
     cluster.sql("ALTER ROLE reader REPLICATION").unwrap();
     let error = refused(config.clone());
-    assert!(
-        matches!(&error, PostgresError::Rights { action, .. } if *action == "create the publication"),
-        "{error}"
-    );
+    let creating = |action: &str| action == "create the publication";
+    assert!(matches!(&error, PostgresError::Rights { action, .. } if creating(action)), "{error}");
     // Nothing was left behind, and somebody else may create it.
     assert_eq!(cluster.sql("SELECT count(*) FROM pg_replication_slots").unwrap(), "0");
     cluster.sql("CREATE PUBLICATION walfan FOR TABLE items").unwrap();

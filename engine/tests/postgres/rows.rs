@@ -60,7 +60,10 @@ fn one_large_transaction_and_large_rows_arrive_whole() {
     let handle = world.engine.add_shape(items(""), ConsumerSpec::Log).unwrap();
     world.sql("INSERT INTO items SELECT n, 'bulk', 'x' FROM generate_series(1, 3000) n");
     // Larger than any buffer on the way.
-    world.sql("INSERT INTO items SELECT n, 'large', repeat('y', 3000000) FROM generate_series(4001, 4012) n");
+    world.sql(
+        "INSERT INTO items SELECT n, 'large', repeat('y', 3000000) \
+         FROM generate_series(4001, 4012) n",
+    );
     world.sql("BEGIN; TRUNCATE items; INSERT INTO items VALUES (1, NULL, ''); COMMIT");
     world.wait_confirmed_end();
     let log = log_of(&world.engine, handle);

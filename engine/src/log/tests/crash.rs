@@ -1,10 +1,10 @@
 //! After a crash or damage: what was durable is there, what was torn is cut, and what is wrong is
 //! refused and left alone.
 
-use super::super::RecoverError;
 use super::super::decode::{Decoder, Limit};
 use super::super::frame::{self, Kind};
 use super::super::header::HEADER_BYTES;
+use super::super::recover::RecoverError;
 use super::file::{Folder, reopen};
 use super::world::{Op, World, op};
 use crate::words::Lsn;
@@ -104,7 +104,8 @@ proptest! {
 
     #[test]
     fn no_bytes_make_the_decoder_panic(
-        ops in ops(1..30), wrong in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ops in ops(1..30),
+        wrong in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let mut world = World::new(super::super::in_memory(usize::MAX));
         ops.iter().for_each(|op| world.apply(op.unless_sync()));

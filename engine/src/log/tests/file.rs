@@ -1,6 +1,7 @@
 //! A directory of one shard, to write, break and recover.
 
-use super::super::{Directory, Encoder, Log, RecoverError, Recovered, Syncer, recover};
+use super::super::recover::RecoverError;
+use super::super::{Directory, Encoder, Log, Recovered, Syncer, recover};
 use std::path::PathBuf;
 use std::sync::Arc;
 

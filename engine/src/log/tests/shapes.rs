@@ -1,8 +1,9 @@
 //! Shapes come back from the log alone, each with its table.
 
+use super::super::RecoveredShape;
 use super::super::frame::{self, BatchHead, Kind};
 use super::super::record::{put_add, put_relation};
-use super::super::{RecoverError, RecoveredShape};
+use super::super::recover::RecoverError;
 use super::file::{Folder, reopen};
 use super::world::World;
 use crate::words::{Column, Handle, Offset, Relation, ShapeDefinition, Slot, TableName};

@@ -1,7 +1,8 @@
 //! World: a shard that logs random fragments to random targets, beside a list of everything that a
 //! reader must get, which shares no code with the log.
 
-use super::super::{Batch, Encoder, Log, Logged, RecoveredShape, Syncer};
+use super::super::decode::Logged;
+use super::super::{Batch, Encoder, Log, RecoveredShape, Syncer};
 use crate::words::{
     Column, Form, Fragment, Handle, Lsn, Offset, Operation, Relation, Routed, RowRef,
     ShapeDefinition, SharedSet, Slot, TableName, Targets, TransactionBuilder, Value,
@@ -52,7 +53,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         3 => specs().prop_map(Op::Fragment),
         4 => specs().prop_map(Op::Commit),
         1 => Just(Op::Passed),
-        2 => (0usize..3, prop::collection::vec(0u32..70_000, 1..30)).prop_map(|(s, t)| Op::Toggle(s, t)),
+        2 => (0usize..3, prop::collection::vec(0u32..70_000, 1..30))
+            .prop_map(|(set, slots)| Op::Toggle(set, slots)),
         1 => (0usize..3).prop_map(Op::Alter),
         1 => prop::option::of(".{0,9}").prop_map(Op::AddShape),
         1 => (0usize..9, prop::option::of(".{0,9}")).prop_map(|(i, cause)| Op::EndShape(i, cause)),
@@ -157,7 +159,9 @@ impl World {
             Op::Commit(specs) => self.fragment(specs, true),
             Op::Passed if self.transaction.is_none() => {
                 self.lsn += 10;
-                self.encoder.passed(Lsn::new(self.lsn));
+                let commit = TransactionBuilder::new(1, Lsn::new(self.lsn));
+                let nothing = commit.commit(Lsn::new(self.lsn + 1));
+                self.encoder.fragment(&nothing, &[]).unwrap();
                 self.committed_through = Lsn::new(self.lsn);
             }
             Op::Passed => {}

@@ -34,7 +34,8 @@ fn drain(dirty: &mut Dirty, max: usize, mailboxes: &[Mailbox], seen: &mut [u64])
     })
 }
 
-/// Every slot in `slots` is reported `reports` times by a thread of its own, while the shard drains.
+/// Every slot in `slots` is reported `reports` times by a thread of its own, while the shard
+/// drains.
 fn no_report_is_lost(slots: &'static [u32], reports: u64) {
     model::check(move || {
         let mut dirty = Dirty::new();
