@@ -1,0 +1,53 @@
+# walfan's verbs; `make help` lists them. Everything that is built lies in target/.
+
+CARGO ?= cargo
+# Passed on to loadgen: make load ARGS="--shapes 10000 --duration 10s"
+ARGS ?=
+TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
+LOADGEN = $(CARGO) run --release -p walfan-loadgen
+
+.DEFAULT_GOAL := help
+.PHONY: help load load-postgres test test-engine test-postgres test-loom check bench \
+	need-rust need-postgres
+
+help: ## Lists the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+load: need-rust ## Runs the main job: 300,000 shapes, consumers killed, 30 s; report in results/
+	$(LOADGEN) -- run crash --duration 30s --out results $(ARGS)
+
+load-postgres: need-rust need-postgres ## Runs it against a throwaway Postgres until its slot is at the end
+	$(LOADGEN) --features postgres -- run crash --source postgres --out results $(ARGS)
+
+test: need-rust need-postgres test-engine test-postgres test-loom ## Runs every test; installs Postgres where it may
+	@echo "All tests passed."
+
+test-engine: need-rust ## Runs what needs no Postgres: cargo test --workspace
+	$(CARGO) test --workspace
+
+test-postgres: need-rust need-postgres ## Runs the Postgres source's tests against a real Postgres
+	$(CARGO) test -p walfan --features postgres --lib source::
+	$(CARGO) test -p walfan --features postgres --test postgres
+	$(CARGO) test -p walfan --features postgres --doc source::
+
+test-loom: need-rust ## Checks every protocol of atomics in all its interleavings
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$(TARGET_DIR)/loom" \
+		$(CARGO) test -p walfan --lib --release loom_
+
+check: need-rust need-postgres test-loom ## Checks lints, format, documentation and the loom models
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps
+
+bench: need-rust ## Runs the benches of the parts, beside what one would use instead
+	$(CARGO) bench -p walfan-bench
+
+need-rust:
+	@command -v $(CARGO) >/dev/null || { \
+		echo "walfan needs Rust, 1.90 or newer, with cargo: https://rustup.rs"; exit 1; }
+	@command -v cc >/dev/null || { \
+		echo "walfan needs a C compiler and linker; on Debian: apt-get install gcc libc6-dev"; \
+		exit 1; }
+
+need-postgres:
+	@tools/need-postgres
