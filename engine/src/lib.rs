@@ -17,8 +17,9 @@
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
-//! use walfan::{Ack, Column, Consumer, ConsumerError, ConsumerSpec, Context, Delivery, Engine, Lsn};
-//! use walfan::{Relation, ShapeDefinition, Start, Started, TableName, TransactionBuilder, Value};
+//! use walfan::{Ack, Column, Consumer, ConsumerError, ConsumerSpec, Context, Delivery};
+//! use walfan::{Engine, Lsn, Relation, ShapeDefinition, Start, Started, TableName};
+//! use walfan::{TransactionBuilder, Value};
 //!
 //! struct Printer;
 //! impl Consumer for Printer {
