@@ -1,8 +1,8 @@
 # walfan's verbs; `make help` lists them. Everything that is built lies in target/.
 
 CARGO ?= cargo
-# Passed on to loadgen: make load ARGS="--shapes 10000 --duration 10s"
-ARGS ?=
+# Passed on to loadgen, as in: make load ARGS="--shapes 10000 --duration 10s"
+ARGS ?= --duration 30s
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 LOADGEN = $(CARGO) run --release -p walfan-loadgen
 
@@ -14,7 +14,7 @@ help: ## Lists the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 load: need-rust ## Runs the main job: 300,000 shapes, consumers killed, 30 s; report in results/
-	$(LOADGEN) -- run crash --duration 30s --out results $(ARGS)
+	$(LOADGEN) -- run crash --out results $(ARGS)
 
 load-postgres: need-rust need-postgres ## Runs it against a throwaway Postgres until its slot is at the end
 	$(LOADGEN) --features postgres -- run crash --source postgres --out results $(ARGS)
@@ -39,8 +39,14 @@ check: need-rust need-postgres test-loom ## Checks lints, format, documentation 
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps
 
-bench: need-rust ## Runs the benches of the parts, beside what one would use instead
-	$(CARGO) bench -p walfan-bench
+bench: need-rust ## Runs the scenarios that figures come from, each verified; reports in results/
+	$(LOADGEN) -- run fanout --consumers mailbox --out results $(ARGS)
+	$(LOADGEN) -- run fanout --consumers inline --out results $(ARGS)
+	$(LOADGEN) -- run fanout --consumers log --out results $(ARGS)
+	$(LOADGEN) -- run fanout --consumers log --rate 100 --out results $(ARGS)
+	$(LOADGEN) -- run scatter --out results $(ARGS)
+	$(LOADGEN) -- run disjoint --out results $(ARGS)
+	$(LOADGEN) -- run crash --out results $(ARGS)
 
 need-rust:
 	@command -v $(CARGO) >/dev/null || { \
