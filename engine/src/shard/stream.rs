@@ -60,7 +60,9 @@ impl Shard {
     /// Takes a fragment.
     pub(super) fn handle_fragment(&mut self, fragment: &Arc<Fragment>, now: Instant) {
         self.counters().fragments.add(1);
-        if fragment.last_offset() <= self.stream.accepted {
+        // One without a change reaches no position: what comes next would count as accepted.
+        let says_nothing = fragment.is_empty() && !fragment.commits();
+        if says_nothing || fragment.last_offset() <= self.stream.accepted {
             return;
         }
         let commit = fragment.commit_lsn();

@@ -97,7 +97,8 @@ impl Fragment {
         self.parts.changes.iter().map(|change| ChangeRef::new(self, change))
     }
 
-    /// The position that a reader has reached when it has taken the whole fragment.
+    /// The position that a reader has reached when it has taken the whole fragment: one that holds
+    /// a change, or commits.
     pub fn last_offset(&self) -> Offset {
         let commit = self.commit_lsn();
         match self.parts.changes.last() {

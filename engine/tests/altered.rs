@@ -1,0 +1,197 @@
+//! Altered: tables that change under their shapes, and rows that cannot be read. Exactly the shapes
+//! of that table end, durably and with a word to everybody; all others go on (C01, C18).
+
+mod support;
+
+use std::sync::Arc;
+use support::*;
+use walfan::{
+    Ack, AddError, Column, ConsumerSpec, Engine, Event, Handle, Lsn, Offset, Operation, Publisher,
+    ReadError, ReadLimits, Relation, ShapeDefinition, TableName, TransactionBuilder, Value,
+};
+
+fn orders() -> Arc<Relation> {
+    let columns = vec![Column::new("id", 20, true), Column::new("kind", 25, false)];
+    Arc::new(Relation::new(16_390, TableName::new("public", "orders"), columns))
+}
+
+/// `items`, with another column.
+fn wider() -> Arc<Relation> {
+    let mut columns = items().columns.to_vec();
+    columns.push(Column::new("price", 23, false));
+    Arc::new(Relation::new(16_384, TableName::new("public", "items"), columns))
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    engine: Engine,
+    publisher: Publisher,
+    items: Arc<Relation>,
+    orders: Arc<Relation>,
+    /// Shapes of `items`, whole and filtered, with and without consumers, in both shards.
+    of_items: Vec<Handle>,
+    of_orders: Vec<Handle>,
+    seen_of_orders: Seen,
+}
+
+impl World {
+    fn new() -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, publisher) = small().directory(dir.path()).start().unwrap();
+        let (items, orders) = (items(), orders());
+        engine.learn(Arc::clone(&items));
+        engine.learn(Arc::clone(&orders));
+        let mut of_items = Vec::new();
+        for clause in ["", "id = 1 OR kind = 'a'"] {
+            for placement in PLACEMENTS {
+                for ack in [Ack::Consumer, Ack::Log] {
+                    let spec = recorder(placement, ack, &Seen::default(), reports());
+                    of_items.push(engine.add_shape(shape(clause), spec).unwrap());
+                }
+            }
+            for _ in 0..2 {
+                of_items.push(engine.add_shape(shape(clause), ConsumerSpec::Log).unwrap());
+            }
+        }
+        let seen_of_orders = Seen::default();
+        let of = |clause| ShapeDefinition::filtered(orders.table.clone(), clause);
+        let spec = recorder(Placement::Mailbox, Ack::Consumer, &seen_of_orders, reports());
+        let of_orders = vec![
+            engine.add_shape(of("kind = 'a'"), spec).unwrap(),
+            engine.add_shape(of("kind = 'a'"), ConsumerSpec::Log).unwrap(),
+        ];
+        World { dir, engine, publisher, items, orders, of_items, of_orders, seen_of_orders }
+    }
+
+    fn orders(&mut self, commits: std::ops::Range<u64>) {
+        for commit in commits {
+            let mut transaction = TransactionBuilder::new(1, Lsn::new(commit));
+            let row = [Value::Text(b"1"), Value::Text(b"a")];
+            transaction.insert(&self.orders, row).unwrap();
+            self.publisher.publish(transaction.commit(Lsn::new(commit + 1))).unwrap();
+        }
+    }
+
+    /// Every shape of `items` is invalidated and every other one has `orders`, now and when opened
+    /// again.
+    fn only_items_ended(self, cause: &str, orders: &[Offset]) {
+        let last = orders.last().unwrap().commit;
+        assert_eq!(self.engine.wait_flushed(last, LONG).unwrap(), last);
+        let mut ended = Vec::new();
+        while ended.len() < self.of_items.len() {
+            let event = wait_for(&self.engine, |e| matches!(e, Event::Invalidated { .. }));
+            let Event::Invalidated { handle, cause: said, .. } = event else { unreachable!() };
+            assert!(said.contains(cause), "{said}");
+            ended.push(handle);
+        }
+        ended.sort();
+        assert_eq!(ended, self.of_items);
+        let metrics = self.engine.metrics();
+        assert_eq!((metrics.invalidated, metrics.deaths), (ended.len() as u64, 0));
+        assert_eq!((metrics.shapes, metrics.undeliverable), (self.of_orders.len() as u64, 0));
+        assert_eq!(joined(&self.seen_of_orders), orders);
+        self.reads(&self.engine, orders);
+        self.engine.shutdown(LONG).unwrap();
+        let World { dir, engine, publisher, of_items, of_orders, .. } = self;
+        drop((engine, publisher));
+        let (engine, _publisher) = small().directory(dir.path()).start().unwrap();
+        let living: Vec<_> = engine.shapes().into_iter().map(|(handle, _)| handle).collect();
+        assert_eq!(living, of_orders);
+        assert!(of_items.iter().all(|&handle| is_unknown(&engine, handle)));
+        assert_eq!(log_of(&engine, of_orders[1]), orders);
+    }
+
+    fn reads(&self, engine: &Engine, orders: &[Offset]) {
+        assert!(self.of_items.iter().all(|&handle| is_unknown(engine, handle)));
+        assert!(self.of_orders.iter().all(|&handle| log_of(engine, handle) == orders));
+    }
+}
+
+fn is_unknown(engine: &Engine, handle: Handle) -> bool {
+    let read = engine.read(handle, Offset::ZERO, ReadLimits::default());
+    matches!(read, Err(ReadError::Unknown { handle: named }) if named == handle)
+}
+
+#[test]
+fn c01_an_altered_table_ends_its_shapes_and_no_others() {
+    let mut world = World::new();
+    publish_rows(&mut world.publisher, &world.items, 1..4, "a");
+    world.orders(4..6);
+    // In the middle of a transaction that touched them, and an order beside it.
+    let (items, wider) = (Arc::clone(&world.items), wider());
+    let mut transaction = TransactionBuilder::new(1, Lsn::new(6));
+    insert(&mut transaction, &items, 1, "a");
+    let row = [Value::Text(b"1"), Value::Text(b"a"), Value::Null, Value::Text(b"3")];
+    transaction.insert(&wider, row).unwrap();
+    transaction.insert(&world.orders, [Value::Text(b"1"), Value::Text(b"a")]).unwrap();
+    world.publisher.publish(transaction.commit(Lsn::new(7))).unwrap();
+    world.orders(7..9);
+    // Who still knows the old table is told.
+    let late = world.engine.add_shape(shape(""), ConsumerSpec::Log).unwrap_err();
+    assert!(matches!(&late, AddError::Altered { table } if *table == items.table), "{late}");
+    world.engine.learn(Arc::clone(&wider));
+    let new = ShapeDefinition::filtered(wider.table.clone(), "price = 3");
+    let new = world.engine.add_shape(new, ConsumerSpec::Log).unwrap();
+    let mut transaction = TransactionBuilder::new(1, Lsn::new(9));
+    transaction.insert(&wider, row).unwrap();
+    world.publisher.publish(transaction.commit(Lsn::new(10))).unwrap();
+    assert_eq!(world.engine.wait_flushed(Lsn::new(9), LONG).unwrap(), Lsn::new(9));
+    assert_eq!(log_of(&world.engine, new), firsts(9..10));
+    world.engine.remove_shape(new).unwrap();
+    world.orders(10..11);
+    let middle = vec![Offset::new(Lsn::new(6), 4)];
+    let expected = [firsts(4..6), middle, firsts(7..9), firsts(10..11)].concat();
+    world.only_items_ended("was altered", &expected);
+}
+
+/// Which columns are keys says nothing of what rows mean (G05).
+#[test]
+fn g05_another_replica_identity_alters_nothing() {
+    let mut world = World::new();
+    let columns = world.items.columns.iter();
+    let keys = columns.map(|c| Column::new(&c.name, c.type_oid, true)).collect();
+    let full = Arc::new(Relation::new(16_384, world.items.table.clone(), keys));
+    publish_rows(&mut world.publisher, &world.items, 1..3, "a");
+    publish_rows(&mut world.publisher, &full, 3..6, "a");
+    assert_eq!(world.engine.wait_flushed(Lsn::new(5), LONG).unwrap(), Lsn::new(5));
+    assert_eq!(world.engine.metrics().invalidated, 0);
+    assert_eq!(log_of(&world.engine, world.of_items[4]), firsts(1..6));
+}
+
+/// A value that no clause can be decided by: the old row of a table without REPLICA IDENTITY FULL.
+#[test]
+fn c01_a_row_that_cannot_be_routed_ends_its_tables_shapes_and_no_others() {
+    let mut world = World::new();
+    world.orders(1..3);
+    let mut transaction = TransactionBuilder::new(1, Lsn::new(3));
+    transaction.insert(&world.orders, [Value::Text(b"1"), Value::Text(b"a")]).unwrap();
+    let old = [Value::Text(b"1"), Value::Unchanged, Value::Unchanged];
+    let new = [Value::Text(b"1"), Value::Text(b"a"), Value::Null];
+    transaction.update(&world.items, old, new).unwrap();
+    transaction.insert(&world.orders, [Value::Text(b"1"), Value::Text(b"a")]).unwrap();
+    world.publisher.publish(transaction.commit(Lsn::new(4))).unwrap();
+    publish_rows(&mut world.publisher, &world.items, 4..6, "a");
+    world.orders(6..8);
+    let middle = vec![Offset::new(Lsn::new(3), 0), Offset::new(Lsn::new(3), 4)];
+    let expected = [firsts(1..3), middle, firsts(6..8)].concat();
+    world.only_items_ended("(at 0/3_2)", &expected);
+}
+
+#[test]
+fn g01_a_truncate_reaches_every_shape_of_its_table() {
+    let mut world = World::new();
+    let none = ShapeDefinition::filtered(world.items.table.clone(), "id = NULL");
+    let none = world.engine.add_shape(none, ConsumerSpec::Log).ok();
+    let mut transaction = TransactionBuilder::new(1, Lsn::new(3));
+    transaction.truncate(&world.items);
+    world.publisher.publish(transaction.commit(Lsn::new(4))).unwrap();
+    world.orders(4..5);
+    assert_eq!(world.engine.wait_flushed(Lsn::new(4), LONG).unwrap(), Lsn::new(4));
+    for handle in world.of_items.iter().copied().chain(none) {
+        let page = world.engine.read(handle, Offset::ZERO, ReadLimits::default()).unwrap();
+        let found: Vec<_> = page.changes.iter().map(|c| (c.offset(), c.operation())).collect();
+        assert_eq!(found, [(Offset::new(Lsn::new(3), 0), Operation::Truncate)]);
+    }
+    assert_eq!(log_of(&world.engine, world.of_orders[1]), firsts(4..5));
+    assert_eq!(joined(&world.seen_of_orders), firsts(4..5));
+}
