@@ -61,7 +61,7 @@ impl Pulse {
         self.enter_slot(mailbox.link().shard, mailbox.name().slot);
     }
 
-    fn enter_slot(&self, shard: usize, slot: Slot) {
+    pub(super) fn enter_slot(&self, shard: usize, slot: Slot) {
         self.beat();
         let slot = u64::from(slot.as_u32()) + 1;
         self.running.store((shard as u64) << 40 | slot, Ordering::Relaxed);
@@ -101,7 +101,7 @@ pub(crate) struct Hands {
     pub(crate) tally: Tally,
     pub(crate) pulse: Arc<Pulse>,
     /// The position that was handled last, for who asks after a death.
-    at: Offset,
+    pub(super) at: Offset,
 }
 
 impl Hands {
@@ -143,10 +143,6 @@ pub(crate) struct Part {
     reported: bool,
     /// Its place is on the shard's thread: say so when the mailbox is drained.
     inline: bool,
-    /// Its factory took a reporter, so reports may come from anywhere at any time.
-    has_reporter: bool,
-    /// Its mailbox says that it owes, although it runs on the shard's thread.
-    shows_debt: bool,
 }
 
 const _: () = assert!(size_of::<Part>() <= 64, "a delivery touches one cache line of the part");
@@ -157,7 +153,6 @@ impl Part {
         receiver: Receiver<Mail>,
         resume: Offset,
         inline: bool,
-        has_reporter: bool,
     ) -> Part {
         Part {
             consumer,
@@ -167,8 +162,6 @@ impl Part {
             open: !resume.is_commit_mark(),
             reported: false,
             inline,
-            has_reporter,
-            shows_debt: false,
         }
     }
 
@@ -206,49 +199,24 @@ impl Part {
         Ok(())
     }
 
-    /// Whether its deliveries come by mail, or straight from the shard.
-    pub(crate) fn takes_mail(&self) -> bool {
+    /// Whether the shard can hand it everything after `processed` itself: it takes mail and has
+    /// taken all of it, and stands at a commit that is not ahead of the stream.
+    pub(crate) fn is_level(&self, processed: Lsn) -> bool {
         self.mode == Mode::Mail
+            && self.position.is_commit_mark()
+            && self.position.commit <= processed
+            && self.receiver.is_empty()
     }
 
-    /// Handles one delivery on the shard's own thread; what the consumer has reported, if anything.
-    /// An error is a death.
-    ///
-    /// The mailbox, which is another cache line, is left alone unless somebody else looks at it:
-    /// a reporter outside the handler, or the watch, because the consumer owes.
-    #[inline]
-    pub(crate) fn offer_inline(
-        &mut self,
-        (shard, slot): (usize, Slot),
-        mailbox: &Mailbox,
-        fragment: &Fragment,
-        due: Due,
-        hands: &mut Hands,
-    ) -> Result<Lsn, (Offset, ConsumerError)> {
-        let Some(due) = self.due(fragment, due) else { return Ok(Lsn::ZERO) };
-        hands.pulse.enter_slot(shard, slot);
-        let commit = fragment.commit_lsn();
-        if due.commits && self.has_reporter {
-            mailbox.set_handed(commit);
-        }
-        let call = || self.call(mailbox, fragment, due, hands);
-        let (reported, result) = match catch_unwind(AssertUnwindSafe(call)) {
-            Ok(handled) => handled,
-            Err(panic) => (Lsn::ZERO, Err(panic_text(panic.as_ref()).into())),
-        };
-        let owes = due.commits && reported < commit;
-        if owes || self.shows_debt || result.is_err() {
-            mailbox.set_handed(mailbox.handed().max(if owes { commit } else { Lsn::ZERO }));
-            mailbox.raise_flushed(reported);
-            self.shows_debt = owes;
-        }
-        result.map(|()| reported).map_err(|cause| (hands.at, cause))
+    /// The consumer, to be handed its deliveries on the shard's thread. Its channel goes.
+    pub(crate) fn into_consumer(self) -> Box<dyn Consumer> {
+        self.consumer
     }
 
-    /// Drops the consumer, then its channel. A panic of its destructor ends here.
+    /// Drops the consumer, then its channel.
     pub(crate) fn retire(self, tally: &mut Tally) {
         let Part { consumer, receiver, .. } = self;
-        drop(catch_unwind(AssertUnwindSafe(move || drop(consumer))));
+        drop_consumer(consumer);
         tally.mail_taken += receiver.len() as u64;
     }
 
@@ -427,28 +395,49 @@ impl Part {
         due: Due,
         hands: &mut Hands,
     ) -> (Lsn, Result<(), ConsumerError>) {
+        let handed = match due.commits {
+            true => fragment.commit_lsn(),
+            false => self.position.complete_through(),
+        };
         let Due { what, commits } = due;
-        let commit = fragment.commit_lsn();
-        let mark = Offset::commit_mark(commit);
-        let change = what.and_then(|(index, _)| fragment.get(index as usize));
-        let offset = change.map_or(mark, |change| change.offset());
-        hands.pulse.beat();
-        hands.at = offset;
         let delivery = Delivery { mailbox, fragment, change: what, commits };
-        let handed = if commits { commit } else { self.position.complete_through() };
-        let mut context = Context::new(mailbox, handed);
-        let result = self.consumer.handle(&delivery, &mut context);
-        let (reported, exits) = (context.reported(), context.exits());
-        if let Err(cause) = result {
-            return (reported, Err(cause));
+        let offset = delivery.offset();
+        let (reported, result) = call(&mut *self.consumer, &delivery, offset, handed, hands);
+        if result.is_ok() {
+            self.position = if commits { Offset::commit_mark(handed) } else { offset };
+            self.open = !commits;
         }
-        hands.tally.handled += u64::from(what.is_some());
-        hands.tally.commits += u64::from(commits);
-        self.position = if commits { mark } else { offset };
-        self.open = !commits;
-        let end = if exits { Err("the consumer asked to exit".into()) } else { Ok(()) };
-        (reported, end)
+        (reported, result)
     }
+}
+
+/// Calls a handler with the delivery at `offset`, after `handed` was handed over: what it reported,
+/// and how it ended.
+#[inline]
+pub(super) fn call(
+    consumer: &mut dyn Consumer,
+    delivery: &Delivery<'_>,
+    offset: Offset,
+    handed: Lsn,
+    hands: &mut Hands,
+) -> (Lsn, Result<(), ConsumerError>) {
+    hands.pulse.beat();
+    hands.at = offset;
+    let mut context = Context::new(delivery.mailbox, handed);
+    let result = consumer.handle(delivery, &mut context);
+    let (reported, exits) = (context.reported(), context.exits());
+    if let Err(cause) = result {
+        return (reported, Err(cause));
+    }
+    hands.tally.handled += u64::from(delivery.change.is_some());
+    hands.tally.commits += u64::from(delivery.commits);
+    let end = if exits { Err("the consumer asked to exit".into()) } else { Ok(()) };
+    (reported, end)
+}
+
+/// Drops a consumer. A panic of its destructor ends here.
+pub(crate) fn drop_consumer(consumer: Box<dyn Consumer>) {
+    drop(catch_unwind(AssertUnwindSafe(move || drop(consumer))));
 }
 
 /// What a panic said.

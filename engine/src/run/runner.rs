@@ -187,8 +187,7 @@ impl Runner {
                 mailbox.set_started();
                 mailbox.set_handed(resume.complete_through());
                 mailbox.raise_flushed(resume.complete_through());
-                let part =
-                    Part::new(started.consumer, receiver, resume, inline, mailbox.has_reporter());
+                let part = Part::new(started.consumer, receiver, resume, inline);
                 // Parked before the note: the shard may want to take it at once.
                 let again = mailbox.seat().park(Box::new(part));
                 mailbox.leave(Note::Started(resume));

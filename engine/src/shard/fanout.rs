@@ -4,7 +4,7 @@
 use super::Trackers;
 use super::slots::{Lifecycle, Port, Slots};
 use super::wakes::Wakes;
-use crate::consumer::{Ack, ConsumerError, Due, Hands, Mail};
+use crate::consumer::{Ack, ConsumerError, Due, Hands, Mail, Recipient, hand_inline};
 use crate::run::Pool;
 use crate::words::{Form, Fragment, Lsn, Offset, Routed, Slot, Targets};
 use crossbeam_channel::TrySendError;
@@ -54,6 +54,7 @@ pub(super) struct Counts {
 /// One delivery, the same for all that get it.
 #[derive(Clone, Copy)]
 struct Parcel {
+    offset: Offset,
     what: Option<(u32, Form)>,
     mail: Mail,
     commits: bool,
@@ -62,9 +63,12 @@ struct Parcel {
 impl Fanout<'_> {
     /// Delivers a change. `commits`: it is its transaction's last.
     pub(super) fn change(&mut self, routed: &Routed, commits: bool) {
+        let change = self.fragment.get(routed.change as usize);
+        let mark = Offset::commit_mark(self.commit);
+        let offset = change.map_or(mark, |change| change.offset());
         for (form, targets) in routed.forms() {
             let mail = Mail::change(self.number, routed.change, form, commits);
-            let parcel = Parcel { what: Some((routed.change, form)), mail, commits };
+            let parcel = Parcel { offset, what: Some((routed.change, form)), mail, commits };
             if self.attended.len() == self.slots.len() as u64 {
                 targets.for_each(|slot| self.deliver(slot, parcel));
             } else {
@@ -94,7 +98,8 @@ impl Fanout<'_> {
     /// Delivers the commit to whom the transaction touched and whose last change it was not (R7).
     pub(super) fn commit_marks(&mut self) {
         let mail = Mail::commit_mark(self.number);
-        let parcel = Parcel { what: None, mail, commits: true };
+        let offset = Offset::commit_mark(self.commit);
+        let parcel = Parcel { offset, what: None, mail, commits: true };
         let touched = std::mem::take(self.touched);
         for &slot in &touched {
             if self.slots.get_mut(slot).is_some_and(|entry| entry.open) {
@@ -144,10 +149,14 @@ impl Fanout<'_> {
                         self.ended.push(Ended { slot, inline: None });
                     }
                 },
-                (Port::Inline(part), Some(mailbox)) => {
-                    let Parcel { what, commits, .. } = parcel;
-                    let (place, due) = ((self.shard, slot), Due { what, commits });
-                    match part.offer_inline(place, mailbox, self.fragment, due, self.hands) {
+                (Port::Inline(consumer), Some(mailbox)) => {
+                    let Parcel { what, commits, offset, .. } = parcel;
+                    let handed = entry.owed.sent;
+                    let to = Recipient { shard: self.shard, slot, mailbox, handed };
+                    let due = Due { what, commits };
+                    let (state, fragment) = (&mut entry.inline, self.fragment);
+                    match hand_inline(&mut **consumer, state, to, fragment, due, offset, self.hands)
+                    {
                         Ok(reported) => {
                             self.counts.inline += 1;
                             if reported > entry.owed.flushed {

@@ -7,7 +7,7 @@ use super::commit::OnSync;
 use super::message::{Prepared, Refusal, Reply};
 use super::slots::{Cold, Entry, Lifecycle, Port};
 use super::stream::is_same;
-use crate::consumer::{Ack, ConsumerSpec, Mailbox, MailboxName, Note};
+use crate::consumer::{Ack, ConsumerSpec, InlineState, Mailbox, MailboxName, Note, drop_consumer};
 use crate::control::{Event, Place};
 use crate::flush::Owed;
 use crate::log::EncodeError;
@@ -103,6 +103,7 @@ impl Shard {
             ack: cold.consumer.ack(),
             open: false,
             deaths: 0,
+            inline: InlineState::default(),
             owed,
             port: Port::Closed,
             mailbox: None,
@@ -239,7 +240,7 @@ impl Shard {
     /// successor's factory runs (R6), and by contract without blocking.
     pub(super) fn drop_port(&mut self, port: Port) {
         match port {
-            Port::Inline(part) => part.retire(&mut self.hands.tally),
+            Port::Inline(consumer) => drop_consumer(consumer),
             Port::Mail(_) => self.count_places(-1),
             Port::Closed => {}
         }

@@ -5,7 +5,7 @@
 use super::Shard;
 use super::lifecycle::Ending;
 use super::slots::{Entry, Lifecycle, Port};
-use crate::consumer::{ConsumerSpec, Mailbox, Member, Note, Verdict};
+use crate::consumer::{ConsumerSpec, InlineState, Mailbox, Member, Note, Part, Verdict};
 use crate::control::Event;
 use crate::words::{Lsn, Offset, Slot};
 use std::sync::Arc;
@@ -149,9 +149,9 @@ impl Shard {
         mailbox.set_waits(false);
         mailbox.set_gap(false);
         entry.state = Lifecycle::Running;
-        if matches!(entry.cold.consumer, ConsumerSpec::Inline { .. }) {
-            let port = std::mem::replace(&mut entry.port, Port::Inline(part));
-            self.drop_port(port);
+        let inline = matches!(entry.cold.consumer, ConsumerSpec::Inline { .. });
+        if inline && part.is_level(self.stream.processed) {
+            self.place_inline(slot, *part);
         } else {
             self.pool.park(mailbox, part);
         }
@@ -233,14 +233,22 @@ impl Shard {
             return self.bury(slot, offset, cause, now);
         }
         self.show_tally();
-        if !part.takes_mail() {
-            // It met mail of long ago, has left a note of that, and goes back to the feeder.
+        if !part.is_level(self.stream.processed) {
+            // In the middle of a transaction, or ahead of the stream: it says so again after the
+            // next mail. Or it met mail of long ago, and has left a note of that.
             return self.pool.park(&mailbox, part);
         }
-        let Some(entry) = self.slots.get_mut(slot) else { return };
-        let port = std::mem::replace(&mut entry.port, Port::Inline(part));
-        self.drop_port(port);
+        self.place_inline(slot, *part);
         self.take_report(slot);
+    }
+
+    /// From here on the shard hands the consumer its deliveries itself.
+    fn place_inline(&mut self, slot: Slot, part: Part) {
+        let Some(entry) = self.slots.get_mut(slot) else { return };
+        let has_reporter = entry.mailbox.as_ref().is_some_and(|mailbox| mailbox.has_reporter());
+        entry.inline = InlineState { has_reporter, shows_debt: false };
+        let port = std::mem::replace(&mut entry.port, Port::Inline(part.into_consumer()));
+        self.drop_port(port);
     }
 
     /// The backstop for marks that were lost, and for shapes that pin too much: a bounded slice of

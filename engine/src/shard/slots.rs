@@ -1,7 +1,7 @@
 //! Slots: a shard's shapes by slot. Paged, because slots are never used again: pages of shapes that
 //! are all gone go too (R8).
 
-use crate::consumer::{Ack, ConsumerSpec, Mail, Mailbox, Part};
+use crate::consumer::{Ack, Consumer, ConsumerSpec, InlineState, Mail, Mailbox};
 use crate::flush::Owed;
 use crate::predicate::Predicate;
 use crate::words::{Handle, Offset, Relation, Slot};
@@ -44,10 +44,10 @@ pub(super) enum Port {
     /// They do not: there is none, or not now.
     Closed,
     Mail(Sender<Mail>),
-    Inline(Box<Part>),
+    Inline(Box<dyn Consumer>),
 }
 
-/// A shape in its shard. The fields that a delivery touches share a cache line; the rest is `cold`.
+/// A shape in its shard. What a delivery touches; the rest is `cold`.
 pub(super) struct Entry {
     pub(super) state: Lifecycle,
     pub(super) ack: Ack,
@@ -55,6 +55,7 @@ pub(super) struct Entry {
     pub(super) open: bool,
     /// Deaths since the flushed mark last moved.
     pub(super) deaths: u8,
+    pub(super) inline: InlineState,
     pub(super) owed: Owed,
     pub(super) port: Port,
     pub(super) mailbox: Option<Arc<Mailbox>>,
@@ -72,7 +73,8 @@ pub(super) struct Cold {
     pub(super) incarnation: u64,
 }
 
-const _: () = assert!(size_of::<Entry>() == 64, "a delivery touches one cache line of the entry");
+// Entries lie side by side and are walked in order, so a fan-out reads what they take and no more.
+const _: () = assert!(size_of::<Entry>() <= 72, "a fan-out is bound by the bytes that it touches");
 
 const PAGE_SLOTS: usize = 1_024;
 
@@ -155,6 +157,7 @@ mod tests {
             ack: Ack::Log,
             open: false,
             deaths: 0,
+            inline: InlineState::default(),
             owed: Owed::default(),
             port: Port::Closed,
             mailbox: None,

@@ -3,7 +3,7 @@
 
 use super::Shard;
 use super::slots::{Lifecycle, Port};
-use crate::consumer::Ack;
+use crate::consumer::{Ack, drop_consumer};
 use crate::words::{Handle, Lsn};
 use std::time::{Duration, Instant};
 
@@ -80,8 +80,8 @@ impl Shard {
             if entry.ack == Ack::Consumer && entry.owed.owes() {
                 owing.push(entry.cold.handle);
             }
-            if let Port::Inline(part) = entry.port {
-                part.retire(&mut self.hands.tally);
+            if let Port::Inline(consumer) = entry.port {
+                drop_consumer(consumer);
             } else if let Some(mailbox) = entry.mailbox {
                 mailbox.close();
                 self.wakes.wake(&mailbox, &self.pool);

@@ -141,11 +141,10 @@ impl World {
                     seen.reported_max = seen.reported_max.max(through);
                 }
             }
-            if let Some(reporter) = seen.reporter.as_ref().filter(|_| through > seen.reported) {
-                if reporter.flushed(through).is_ok() {
-                    (seen.reported, seen.deaths) = (through, 0);
-                    seen.reported_max = seen.reported_max.max(through);
-                }
+            let reporter = seen.reporter.as_ref().filter(|_| through > seen.reported);
+            if reporter.is_some_and(|reporter| reporter.flushed(through).is_ok()) {
+                (seen.reported, seen.deaths) = (through, 0);
+                seen.reported_max = seen.reported_max.max(through);
             }
         }
     }
