@@ -95,13 +95,14 @@ pub struct Context<'a> {
     mailbox: &'a Mailbox,
     /// The last commit that was handed over, this one included.
     handed: Lsn,
-    reported: Lsn,
+    /// Lies with the thread that runs the handler, so that a panic does not take it along.
+    reported: &'a mut Lsn,
     exit: bool,
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(mailbox: &'a Mailbox, handed: Lsn) -> Context<'a> {
-        Context { mailbox, handed, reported: Lsn::ZERO, exit: false }
+    pub(super) fn new(mailbox: &'a Mailbox, handed: Lsn, reported: &'a mut Lsn) -> Context<'a> {
+        Context { mailbox, handed, reported, exit: false }
     }
 
     /// Reports that everything through the commit at `lsn` is flushed. Reports are cumulative.
@@ -109,7 +110,7 @@ impl<'a> Context<'a> {
         if lsn > self.handed {
             return Err(ReportError::past(self.mailbox, lsn, self.handed));
         }
-        self.reported = self.reported.max(lsn);
+        *self.reported = lsn.max(*self.reported);
         Ok(())
     }
 
@@ -127,10 +128,6 @@ impl<'a> Context<'a> {
     /// The number of this incarnation.
     pub fn incarnation(&self) -> u64 {
         self.mailbox.name().incarnation
-    }
-
-    pub(super) fn reported(&self) -> Lsn {
-        self.reported
     }
 
     pub(super) fn exits(&self) -> bool {

@@ -50,13 +50,14 @@ pub(crate) fn hand_inline(
     let handler = || call(consumer, &delivery, offset, handed, hands);
     let (reported, result) = match catch_unwind(AssertUnwindSafe(handler)) {
         Ok(handled) => handled,
-        Err(panic) => (Lsn::ZERO, Err(panic_text(panic.as_ref()).into())),
+        Err(panic) => (hands.reported, Err(panic_text(panic.as_ref()).into())),
     };
     let owes = due.commits && reported < commit;
-    if owes || state.shows_debt || result.is_err() {
+    if owes || state.shows_debt || state.has_reporter || result.is_err() {
         mailbox.set_handed(mailbox.handed().max(if owes { commit } else { Lsn::ZERO }));
         mailbox.raise_flushed(reported);
-        state.shows_debt = owes;
+        // Until it has reported all that it shows: the watch goes by that.
+        state.shows_debt = mailbox.flushed() < mailbox.handed();
     }
     result.map(|()| reported).map_err(|cause| (offset, cause))
 }

@@ -18,6 +18,8 @@ pub(crate) use inline::{InlineState, Recipient, hand_inline};
 pub(crate) use link::{Member, ShardGauges, ShardLink};
 pub(crate) use mail::Mail;
 pub(crate) use mailbox::{Mailbox, MailboxName, Note, Verdict};
-pub(crate) use part::{Due, Feed, Hands, Part, Pulse, Step, Tally, drop_consumer, panic_text};
+pub(crate) use part::{
+    Due, Feed, Hands, Inside, Part, Pulse, Step, Tally, drop_consumer, panic_text,
+};
 pub(crate) use recent::Recent;
 pub(crate) use seat::Seat;

@@ -49,6 +49,17 @@ pub(crate) struct Pulse {
     count: AtomicU64,
     /// What is being run: 0 nothing, else the shard in the high and slot + 1 in the low half.
     running: AtomicU64,
+    /// Which incarnation, on a runner.
+    incarnation: AtomicU64,
+}
+
+/// What a thread is inside of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inside {
+    pub(crate) shard: usize,
+    pub(crate) slot: u32,
+    /// Of a mailbox consumer, or its factory.
+    pub(crate) incarnation: u64,
 }
 
 impl Pulse {
@@ -58,6 +69,7 @@ impl Pulse {
     }
 
     pub(crate) fn enter(&self, mailbox: &Mailbox) {
+        self.incarnation.store(mailbox.name().incarnation, Ordering::Relaxed);
         self.enter_slot(mailbox.link().shard, mailbox.name().slot);
     }
 
@@ -71,12 +83,16 @@ impl Pulse {
         self.running.store(0, Ordering::Relaxed);
     }
 
-    /// The beat count, and the shard and slot that are being run.
-    pub(crate) fn look(&self) -> (u64, Option<(usize, u32)>) {
+    /// The beat count, and what is being run.
+    pub(crate) fn look(&self) -> (u64, Option<Inside>) {
         let running = self.running.load(Ordering::Relaxed);
-        let slot = (running & 0xFF_FFFF_FFFF) as u32;
-        let who = (running != 0).then(|| ((running >> 40) as usize, slot - 1));
-        (self.count.load(Ordering::Relaxed), who)
+        let incarnation = self.incarnation.load(Ordering::Relaxed);
+        let inside = (running & 0xFF_FFFF_FFFF).checked_sub(1).map(|slot| Inside {
+            shard: (running >> 40) as usize,
+            slot: slot as u32,
+            incarnation,
+        });
+        (self.count.load(Ordering::Relaxed), inside)
     }
 }
 
@@ -102,12 +118,14 @@ pub(crate) struct Hands {
     pub(crate) pulse: Arc<Pulse>,
     /// The position that was handled last, for who asks after a death.
     pub(super) at: Offset,
+    /// What the handler that was called last has reported; it counts also if that ends in a panic.
+    pub(super) reported: Lsn,
 }
 
 impl Hands {
     pub(crate) fn new(shards: usize, pulse: Arc<Pulse>) -> Hands {
         let caches = (0..shards).map(|_| FragmentCache::default()).collect();
-        Hands { caches, tally: Tally::default(), pulse, at: Offset::ZERO }
+        Hands { caches, tally: Tally::default(), pulse, at: Offset::ZERO, reported: Lsn::ZERO }
     }
 }
 
@@ -177,7 +195,7 @@ impl Part {
         hands: &mut Hands,
     ) -> Result<Step, (Offset, ConsumerError)> {
         hands.pulse.enter(mailbox);
-        hands.at = self.position;
+        (hands.at, hands.reported) = (self.position, Lsn::ZERO);
         let step = catch_unwind(AssertUnwindSafe(|| match self.mode {
             Mode::Feed => self.feed(mailbox, hands),
             Mode::Mail => self.mail(mailbox, hands),
@@ -190,7 +208,10 @@ impl Part {
         match step {
             Ok(Ok(step)) => Ok(step),
             Ok(Err(cause)) => Err((hands.at, cause)),
-            Err(panic) => Err((hands.at, panic_text(panic.as_ref()).into())),
+            Err(panic) => {
+                mailbox.raise_flushed(hands.reported);
+                Err((hands.at, panic_text(panic.as_ref()).into()))
+            }
         }
     }
 
@@ -428,9 +449,11 @@ pub(super) fn call(
 ) -> (Lsn, Result<(), ConsumerError>) {
     hands.pulse.beat();
     hands.at = offset;
-    let mut context = Context::new(delivery.mailbox, handed);
+    hands.reported = Lsn::ZERO;
+    let mut context = Context::new(delivery.mailbox, handed, &mut hands.reported);
     let result = consumer.handle(delivery, &mut context);
-    let (reported, exits) = (context.reported(), context.exits());
+    let exits = context.exits();
+    let reported = hands.reported;
     if let Err(cause) = result {
         return (reported, Err(cause));
     }

@@ -3,7 +3,7 @@
 //! ones (R10), marks again what a lost mark would hide, and says what is wrong with the engine.
 
 use super::pool::Pool;
-use crate::consumer::{Mailbox, Pulse, Verdict};
+use crate::consumer::{Inside, Mailbox, Pulse, Verdict};
 use crate::control::{Control, Event};
 use crate::sync::Arc;
 use crate::words::{Lsn, Offset};
@@ -52,7 +52,7 @@ struct Watched {
 /// A thread that runs handlers.
 struct Heart {
     pulse: Arc<Pulse>,
-    last: (u64, Option<(usize, u32)>),
+    last: (u64, Option<Inside>),
     since: Instant,
 }
 
@@ -217,7 +217,7 @@ impl Heart {
     }
 
     /// What the thread is inside of, and for how long it has made no call.
-    fn look(&mut self, now: Instant) -> Option<((usize, u32), Duration)> {
+    fn look(&mut self, now: Instant) -> Option<(Inside, Duration)> {
         let seen = self.pulse.look();
         if seen != self.last {
             (self.last, self.since) = (seen, now);
@@ -227,20 +227,16 @@ impl Heart {
 }
 
 /// A consumer that a thread is inside of for too long: its handler, or its factory.
-fn condemn_stuck(
-    watched: &[Watched],
-    limits: &WatchLimits,
-    (shard, slot): (usize, u32),
-    still: Duration,
-) {
+fn condemn_stuck(watched: &[Watched], limits: &WatchLimits, inside: Inside, still: Duration) {
     if still < limits.factory_timeout.min(limits.consumer_deadline) {
         return;
     }
     // A walk, for a thread that stands still for so long.
     let is_it = |mailbox: &Arc<Mailbox>| {
-        mailbox.link().shard == shard
-            && mailbox.name().slot.as_u32() == slot
-            && !mailbox.is_closed()
+        let name = mailbox.name();
+        // A successor is not to blame for who still hangs there.
+        let found = (mailbox.link().shard, name.slot.as_u32(), name.incarnation);
+        found == (inside.shard, inside.slot, inside.incarnation) && !mailbox.is_closed()
     };
     let found = watched.iter().filter_map(|watched| {
         let mailbox = watched.mailbox.upgrade().filter(is_it)?;

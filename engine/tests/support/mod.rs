@@ -122,6 +122,16 @@ pub fn placed(
     }
 }
 
+/// Runs the factory of a consumer.
+pub fn start_of(spec: &ConsumerSpec, start: &Start<'_>) -> Result<Started, ConsumerError> {
+    match spec {
+        ConsumerSpec::Mailbox { factory, .. } | ConsumerSpec::Inline { factory, .. } => {
+            factory.start(start)
+        }
+        ConsumerSpec::Log => Err("there is no factory".into()),
+    }
+}
+
 /// A script that reports every commit.
 pub fn reports() -> Script {
     Arc::new(|_, _| Ok(Report::Yes))
