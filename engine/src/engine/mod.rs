@@ -71,7 +71,7 @@ struct ShardDoor {
 struct EngineLimits {
     /// Bytes of commits that are not flushed, over all shards, at which publish may wait (R17).
     unflushed_bytes_soft_max: u64,
-    /// Bytes of one transaction that the store can hold at all.
+    /// Bytes of one transaction that the store of a shard can hold at all.
     transaction_bytes_max: u64,
 }
 

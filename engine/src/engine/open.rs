@@ -131,8 +131,13 @@ fn engine_limits(builder: &Builder) -> EngineLimits {
     let in_memory = builder.directory.is_none();
     EngineLimits {
         unflushed_bytes_soft_max: builder.consumer_bytes_max / SOFT_PART,
-        transaction_bytes_max: if in_memory { builder.memory_bytes_max } else { u64::MAX },
+        transaction_bytes_max: if in_memory { memory_share(builder) } else { u64::MAX },
     }
+}
+
+/// What of the memory store is one shard's. Each may have to keep all of a transaction.
+fn memory_share(builder: &Builder) -> u64 {
+    builder.memory_bytes_max / builder.shards as u64
 }
 
 /// What of a shard others need before it is there.
@@ -169,7 +174,7 @@ fn open_shard(
     let (to_sync, batches) = bounded(1);
     let (to_back, synced) = bounded(1);
     let in_memory = builder.directory.is_none();
-    let share = builder.memory_bytes_max / builder.shards as u64;
+    let share = memory_share(builder);
     let limits = Limits {
         mailbox_places: builder.mailbox_places,
         consumer_bytes_max: match in_memory {

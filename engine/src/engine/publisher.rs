@@ -55,13 +55,13 @@ pub enum PublishError {
     },
     /// The open transaction is larger than the memory store (R14).
     #[error(
-        "transaction {commit} passes {bytes_max} bytes, which is all that the memory store holds: \
-         give it more memory, or use a directory"
+        "transaction {commit} passes {bytes_max} bytes, which is all that a shard's part of the \
+         memory store holds: give it more memory, or use a directory"
     )]
     TransactionTooLarge {
         /// The transaction.
         commit: Lsn,
-        /// The store's bound.
+        /// The bound of one shard's part of the store.
         bytes_max: u64,
     },
     /// The engine has failed or stopped.

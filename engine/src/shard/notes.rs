@@ -107,7 +107,8 @@ impl Shard {
         // Below its first offset there is nothing of the shape.
         let from = resume.max(entry.cold.first);
         let (handle, incarnation) = (entry.cold.handle, entry.cold.incarnation);
-        if from < start && from.complete_through() < entry.owed.sent {
+        let position = passes_by(entry, from, self.stream.processed);
+        if position < start && position.complete_through() < entry.owed.sent {
             return self.behind(slot, from);
         }
         let ack = entry.ack;
@@ -126,7 +127,7 @@ impl Shard {
         let Some(entry) = self.slots.get_mut(slot) else { return };
         entry.state = if open { Lifecycle::Lagging } else { Lifecycle::Joining };
         let boundary = (!open).then_some(self.stream.processed);
-        self.feed(mailbox, from, boundary);
+        self.feed(mailbox, position, boundary);
     }
 
     /// Hands a consumer to the feeder.
@@ -207,6 +208,13 @@ impl Shard {
     /// The log does not go back to where the consumer is.
     fn behind(&mut self, slot: Slot, position: Offset) {
         let start = self.log.start();
+        let Some(entry) = self.slots.get_mut(slot) else { return };
+        let passed = passes_by(entry, position, self.stream.processed);
+        if let Some(mailbox) = entry.mailbox.clone().filter(|_| passed > position.max(start)) {
+            // It is before the boundary that it was given, if it had one, and gets another.
+            entry.state = Lifecycle::Lagging;
+            return self.feed(&mailbox, passed, None);
+        }
         let cause =
             format!("its consumer needs what follows {position}, but the log begins after {start}");
         self.invalidate(slot, &cause);
@@ -283,6 +291,17 @@ impl Shard {
             self.end_shape(slot, Ending::Undeliverable { offset, cause });
         }
     }
+}
+
+/// Where a consumer stands that has everything through `position`, and is past what is none of its
+/// shape's: nothing that was routed to it lies between what it has flushed and where it owes from.
+/// Who takes a report back may need that, though.
+fn passes_by(entry: &Entry, position: Offset, processed: Lsn) -> Offset {
+    if position.complete_through() < entry.owed.flushed {
+        return position;
+    }
+    let through = if entry.owed.owes() { entry.owed.from.previous() } else { processed };
+    position.max(Offset::commit_mark(through))
 }
 
 /// Slots looked at in a tick.

@@ -1,0 +1,146 @@
+//! The memory store: it keeps what somebody still needs and no more than its bound (R14).
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use support::*;
+use walfan::{
+    Ack, ConsumerSpec, Engine, Event, Fragment, Lsn, Offset, PublishError, ReadError, ReadLimits,
+    Relation, TransactionBuilder, Value,
+};
+
+const NOTE: [u8; 64 << 10] = [b'x'; 64 << 10];
+
+/// A row with 64 KiB in it.
+fn large(items: &Arc<Relation>, commit: u64, rows: usize) -> Fragment {
+    let mut transaction = TransactionBuilder::new(1, Lsn::new(commit));
+    for _ in 0..rows {
+        let row = [Value::Text(b"0"), Value::Text(b"large"), Value::Text(&NOTE)];
+        transaction.insert(items, row).unwrap();
+    }
+    transaction.commit(Lsn::new(commit + 1))
+}
+
+/// A shape that was quiet while the store let go of what lies behind needs nothing of that when its
+/// consumer dies.
+#[test]
+fn r14_a_quiet_shapes_consumer_is_replayed_although_the_log_was_cut() {
+    for placement in PLACEMENTS {
+        for ack in [Ack::Consumer, Ack::Log] {
+            let (engine, mut publisher) = Engine::builder().shards(1).runners(2).start().unwrap();
+            let items = items();
+            engine.learn(Arc::clone(&items));
+            let (seen, never) = (Seen::default(), Seen::default());
+            let spec = |seen, at| {
+                let died = AtomicUsize::new(0);
+                let script: Script = Arc::new(move |delivery, _| {
+                    let here = delivery.commit_lsn() == Lsn::new(at);
+                    assert!(!here || died.fetch_add(1, Ordering::Relaxed) > 0, "as the test wants");
+                    Ok(Report::Yes)
+                });
+                recorder(placement, ack, seen, script)
+            };
+            engine.add_shape(shape("kind = 'quiet'"), spec(&seen, 90)).unwrap();
+            engine.add_shape(shape("kind = 'never'"), spec(&never, 91)).unwrap();
+            let busy = engine.add_shape(shape("kind = 'large'"), ConsumerSpec::Log).unwrap();
+            publish_rows(&mut publisher, &items, 1..2, "quiet");
+            for commit in 2..66 {
+                publisher.publish(large(&items, commit, 1)).unwrap();
+            }
+            assert_eq!(engine.wait_flushed(Lsn::new(65), LONG).unwrap(), Lsn::new(65));
+            // The next sync lets go of what was flushed before it.
+            publish_rows(&mut publisher, &items, 66..67, "other");
+            publisher.publish(large(&items, 67, 1)).unwrap();
+            engine.wait_flushed(Lsn::new(67), LONG).unwrap();
+            let cut = engine.read(busy, Offset::ZERO, ReadLimits::default());
+            assert!(matches!(cut, Err(ReadError::BelowStart { .. })), "{cut:?}");
+            publish_rows(&mut publisher, &items, 90..91, "quiet");
+            publish_rows(&mut publisher, &items, 91..92, "never");
+            publish_rows(&mut publisher, &items, 92..93, "quiet");
+            wait_until("both are back", || engine.metrics().restarts == 2);
+            wait_until("they have all", || {
+                engine.metrics().invalidated > 0
+                    || (joined(&seen).len() == 3 && joined(&never).len() == 1)
+            });
+            assert_eq!(engine.metrics().invalidated, 0, "{placement:?} {ack:?}");
+            assert_eq!(joined(&seen), [firsts(1..2), firsts(90..91), firsts(92..93)].concat());
+            assert_eq!(joined(&never), firsts(91..92));
+            assert_eq!(engine.wait_flushed(Lsn::new(92), LONG).unwrap(), Lsn::new(92));
+        }
+    }
+}
+
+/// A consumer that trails too far behind loses its part of the store, and everybody else nothing.
+#[test]
+fn r14_a_trailing_consumer_goes_first_when_the_store_is_full() {
+    let builder = Engine::builder().shards(1).runners(2).memory_bytes_max(4 << 20);
+    let (engine, mut publisher) = builder.start().unwrap();
+    let items = items();
+    engine.learn(Arc::clone(&items));
+    let (trails, follows) = (Seen::default(), Seen::default());
+    let (go, gate) = crossbeam_channel::bounded::<()>(0);
+    let script: Script = Arc::new(move |delivery, _| {
+        if delivery.commit_lsn() == Lsn::new(3) {
+            let _ = gate.recv();
+        }
+        Ok(Report::Yes)
+    });
+    let spec = recorder(Placement::Mailbox, Ack::Log, &trails, script);
+    let trailing = engine.add_shape(shape(""), spec).unwrap();
+    let spec = recorder(Placement::Mailbox, Ack::Consumer, &follows, reports());
+    engine.add_shape(shape(""), spec).unwrap();
+    for commit in 1..160 {
+        publisher.publish(large(&items, commit, 1)).unwrap();
+        if commit % 15 == 0 {
+            // In step, so that nobody but the one who trails is far behind.
+            engine.wait_flushed(Lsn::new(commit), LONG).unwrap();
+            assert!(commit > 30 || engine.metrics().invalidated == 0, "there is room for it yet");
+        }
+    }
+    assert_eq!(engine.wait_flushed(Lsn::new(159), LONG).unwrap(), Lsn::new(159));
+    drop(go);
+    let event = wait_for(&engine, |e| matches!(e, Event::Invalidated { .. }));
+    let Event::Invalidated { handle, cause, .. } = event else { unreachable!() };
+    assert_eq!(handle, trailing);
+    assert!(cause.contains("the log begins after"), "{cause}");
+    assert_eq!(joined(&follows), firsts(1..160));
+    let metrics = engine.metrics();
+    assert_eq!((metrics.undeliverable, metrics.deaths, metrics.shapes), (0, 0, 1));
+    let seen = joined(&trails);
+    assert_eq!(seen, firsts(1..seen.len() as u64 + 1), "no gap before its end");
+}
+
+#[test]
+fn r14_a_transaction_larger_than_the_store_is_refused() {
+    let mib = 1 << 20;
+    let builder = small().shards(2).memory_bytes_max(2 * mib);
+    let (engine, mut publisher) = builder.start().unwrap();
+    let items = items();
+    engine.learn(Arc::clone(&items));
+    let log = engine.add_shape(shape(""), ConsumerSpec::Log).unwrap();
+    let refused = publisher.publish(large(&items, 1, 20)).unwrap_err();
+    // Each shard keeps its own copy, and has half of the room.
+    let too_large = PublishError::TransactionTooLarge { commit: Lsn::new(1), bytes_max: mib };
+    assert_eq!(refused, too_large);
+    // In pieces it is as large as whole.
+    let mut transaction = TransactionBuilder::new(1, Lsn::new(1));
+    let mut taken = 0;
+    let refused = loop {
+        let row = [Value::Text(b"0"), Value::Text(b"large"), Value::Text(&NOTE)];
+        transaction.insert(&items, row).unwrap();
+        match publisher.publish(transaction.cut()) {
+            Ok(()) => taken += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!((refused, taken), (too_large, 15));
+    // The engine goes on as it was: the transaction may end there.
+    let mut end = TransactionBuilder::new(1, Lsn::new(1));
+    let _begins = end.cut();
+    publisher.publish(end.commit(Lsn::new(2))).unwrap();
+    publish_rows(&mut publisher, &items, 2..4, "a");
+    assert_eq!(engine.wait_flushed(Lsn::new(3), LONG).unwrap(), Lsn::new(3));
+    let first = (0..15).map(|row| Offset::new(Lsn::new(1), row * 2)).collect();
+    assert_eq!(log_of(&engine, log), [first, firsts(2..4)].concat());
+}
