@@ -387,6 +387,10 @@ impl Part {
         hands: &mut Hands,
     ) -> Result<(), ConsumerError> {
         let Some(due) = self.due(fragment, due) else { return Ok(()) };
+        if mailbox.is_closed() {
+            // What is queued goes with it (R12); its runner drops the part next.
+            return Ok(());
+        }
         if due.commits {
             // Before the handler runs: it may tell another thread, which reports.
             mailbox.set_handed(fragment.commit_lsn());
