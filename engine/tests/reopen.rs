@@ -62,21 +62,263 @@ impl Kept {
             let last = seen.lock().unwrap().iter().map(|(_, o, _)| o.commit).max();
             let resume = last.map_or(start.first(), Offset::commit_mark);
             let resume = kept.resume.lock().unwrap().unwrap_or(resume).max(start.first());
-            let inner = start_of(&recorder(placement, ack, &seen, reports()), start)?;
-            Ok(Started::new(Box::new(Keeps(inner)), resume))
+            Ok(Started::new(recording(&seen, reports()), resume))
         })
+    }
+
+    /// Settings under which each shape of a directory gets its consumer again.
+    fn builder(&self, placement: Placement, ack: Ack) -> Builder {
+        let kept = self.clone();
+        small().consumers(move |_, _| kept.spec(placement, ack))
+    }
+
+    fn handled(&self, handle: Handle) -> Vec<Offset> {
+        self.of(handle).lock().unwrap().iter().map(|(_, offset, _)| *offset).collect()
     }
 }
 
-/// Hands on to the consumer of a [`Started`].
-struct Keeps(Started);
-
-impl walfan::Consumer for Keeps {
-    fn handle(
-        &mut self,
-        delivery: &walfan::Delivery<'_>,
-        context: &mut walfan::Context<'_>,
-    ) -> Result<(), walfan::ConsumerError> {
-        self.0.consumer().handle(delivery, context)
+#[test]
+fn shapes_and_logs_are_found_again_and_handles_never_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let clauses = ["", "kind = 'a'", "id = 3 OR kind = 'b'", "id = 5"];
+    let mut world = open(dir.path(), small());
+    let shapes = clauses.map(|clause| (shape(clause), ConsumerSpec::Log));
+    let stay = world.0.add_shapes(shapes.to_vec()).unwrap();
+    let gone = world.0.add_shapes(shapes.to_vec()).unwrap();
+    let dies = placed(Placement::Mailbox, Ack::Log, |_| Err("as the test wants".into()));
+    let condemned = world.0.add_shape(shape(""), dies).unwrap();
+    publish(&mut world, 1..10);
+    wait_for(&world.0, |event| matches!(event, Event::Undeliverable { .. }));
+    gone.iter().for_each(|handle| world.0.remove_shape(*handle).unwrap());
+    close(world, true);
+    let mut world = open(dir.path(), small());
+    let found: Vec<_> = world.0.shapes();
+    assert_eq!(found.iter().map(|(handle, _)| *handle).collect::<Vec<_>>(), stay);
+    for ((_, definition), clause) in found.iter().zip(clauses) {
+        assert_eq!(**definition, shape(clause));
     }
+    assert_eq!(world.0.metrics().shapes, 4, "counted before anything is served (E03)");
+    let expected = [firsts(1..10), firsts(1..10), firsts(3..4), firsts(5..6)];
+    for (handle, expected) in stay.iter().zip(expected) {
+        assert_eq!(log_of(&world.0, *handle), expected);
+    }
+    let new = world.0.add_shape(shape(""), ConsumerSpec::Log).unwrap();
+    assert!(new > condemned && gone.iter().all(|handle| new > *handle), "used again");
+    publish(&mut world, 10..12);
+    assert_eq!(log_of(&world.0, new), firsts(10..12));
+    assert_eq!(log_of(&world.0, stay[0]), firsts(1..12));
+    // Also the highest that is gone, and the only trace of it.
+    world.0.remove_shape(new).unwrap();
+    close(world, true);
+    let world = open(dir.path(), small());
+    assert!(world.0.add_shape(shape(""), ConsumerSpec::Log).unwrap() > new);
+}
+
+/// A15, D01: what is durable comes again, whole, cut otherwise and from below, and changes nothing.
+#[test]
+fn a15_replay_of_what_is_durable_repeats_nothing() {
+    for placement in PLACEMENTS {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::default();
+        let mut world = open(dir.path(), small());
+        let spec = kept.spec(placement, Ack::Consumer);
+        let consumer = world.0.add_shape(shape(""), spec).unwrap();
+        let log = world.0.add_shape(shape(""), ConsumerSpec::Log).unwrap();
+        publish(&mut world, 1..20);
+        for life in 0..3 {
+            close(world, life == 0);
+            world = open(dir.path(), kept.builder(placement, Ack::Consumer));
+            publish(&mut world, 1..20);
+        }
+        publish(&mut world, 15..25);
+        assert_eq!(log_of(&world.0, log), firsts(1..25));
+        assert_eq!(log_of(&world.0, consumer), firsts(1..25));
+        assert_eq!(kept.handled(consumer), firsts(1..25), "{placement:?}");
+    }
+}
+
+/// R13: until its factory has answered, a consumer that owns its acknowledgement owes everything
+/// above the floor; A17: and when it has, the LSN moves without any traffic.
+#[test]
+fn r13_a_consumer_owes_from_the_floor_until_its_factory_has_answered() {
+    for placement in PLACEMENTS {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::default();
+        let mut world = open(dir.path(), small());
+        // One in each shard: a shard without any waits for the replay.
+        let spec = kept.spec(placement, Ack::Consumer);
+        let handles = world.0.add_shapes(vec![(shape(""), spec); 2]).unwrap();
+        publish(&mut world, 1..10);
+        world.0.raise_floor(Lsn::new(6)).unwrap();
+        // A lower one changes nothing.
+        world.0.raise_floor(Lsn::new(2)).unwrap();
+        close(world, true);
+        let (release, gate) = crossbeam_channel::bounded::<()>(0);
+        let inner = kept.clone();
+        let builder = small().consumers(move |_, _| {
+            let (spec, gate) = (inner.spec(placement, Ack::Consumer), gate.clone());
+            placed(placement, Ack::Consumer, move |start| {
+                let _ = gate.recv();
+                start_of(&spec, start)
+            })
+        });
+        let world = open(dir.path(), builder);
+        assert_eq!((world.0.floor(), world.0.flushed_lsn()), (Lsn::new(6), Lsn::new(5)));
+        let new = world.0.add_shape(shape(""), ConsumerSpec::Log).unwrap();
+        assert_eq!(world.0.flushed_lsn(), Lsn::new(5), "nobody but the factory settles it");
+        drop(release);
+        assert_eq!(world.0.wait_flushed(Lsn::new(9), LONG).unwrap(), Lsn::new(9));
+        let told = [None, None, Some(Lsn::new(5)), Some(Lsn::new(5))];
+        assert_eq!(*kept.told.lock().unwrap(), told);
+        for handle in handles {
+            assert_eq!(kept.handled(handle), firsts(1..10), "it had all");
+        }
+        assert_eq!(log_of(&world.0, new), []);
+    }
+}
+
+/// A17: with the log alone, all that is durable is flushed at once.
+#[test]
+fn a17_an_idle_restart_stands_at_the_last_durable_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = open(dir.path(), small());
+    world.0.add_shapes(vec![(shape(""), ConsumerSpec::Log); 2]).unwrap();
+    publish(&mut world, 1..10);
+    close(world, true);
+    let kept = Kept::default();
+    let world = open(dir.path(), kept.builder(Placement::Mailbox, Ack::Log));
+    assert_eq!(world.0.flushed_lsn(), Lsn::new(9), "an Ack::Log consumer holds nothing");
+    wait_until("they have the log", || {
+        handles(&world.0).iter().all(|handle| kept.handled(*handle) == firsts(1..10))
+    });
+}
+
+/// R9: where a consumer says that it resumes counts, below its last report and beyond the log.
+#[test]
+fn r09_a_consumer_resumes_where_it_says() {
+    for (placement, ack) in PLACEMENTS.into_iter().flat_map(|p| [(p, Ack::Consumer), (p, Ack::Log)])
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::default();
+        let mut world = open(dir.path(), small());
+        let handle = world.0.add_shape(shape(""), kept.spec(placement, ack)).unwrap();
+        publish(&mut world, 1..10);
+        wait_until("it has all", || kept.handled(handle).len() == 9);
+        close(world, true);
+        // It has lost some of it.
+        *kept.resume.lock().unwrap() = Some(Offset::commit_mark(Lsn::new(4)));
+        kept.of(handle).lock().unwrap().clear();
+        let mut world = open(dir.path(), kept.builder(placement, ack));
+        publish(&mut world, 1..13);
+        wait_until("it has the rest", || kept.handled(handle).len() == 8);
+        assert_eq!(kept.handled(handle), firsts(5..13));
+        close(world, true);
+        // It has more than the log, as after a power cut.
+        *kept.resume.lock().unwrap() = Some(Offset::commit_mark(Lsn::new(16)));
+        kept.of(handle).lock().unwrap().clear();
+        let mut world = open(dir.path(), kept.builder(placement, ack));
+        publish(&mut world, 10..20);
+        wait_until("it has the rest", || kept.handled(handle).len() == 3);
+        assert_eq!(kept.handled(handle), firsts(17..20), "{placement:?} {ack:?}");
+        assert_eq!(log_of(&world.0, handle), firsts(1..20));
+    }
+}
+
+/// R13: a transaction may commit right where the record of the one before ends.
+#[test]
+fn r13_a_commit_at_the_floor_is_not_lost() {
+    for spec in [ConsumerSpec::Log, Kept::default().spec(Placement::Mailbox, Ack::Consumer)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = open(dir.path(), small());
+        let handles = world.0.add_shapes(vec![(shape(""), spec); 2]).unwrap();
+        // Each of them ends where the next one commits.
+        publish(&mut world, 1..6);
+        for last in 6..12 {
+            // The end of the last flushed commit's record.
+            world.0.raise_floor(Lsn::new(last)).unwrap();
+            close(world, last % 2 == 0);
+            let found = Kept::default();
+            world = open(dir.path(), found.builder(Placement::Mailbox, Ack::Consumer));
+            publish(&mut world, last..last + 1);
+            assert!(handles.iter().all(|handle| log_of(&world.0, *handle) == firsts(1..last + 1)));
+        }
+    }
+}
+
+/// D03: what was not committed when the process died is not there, and comes again.
+#[test]
+fn d03_a_transaction_that_was_cut_off_comes_again_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = open(dir.path(), small());
+    let handles = world.0.add_shapes(vec![(shape(""), ConsumerSpec::Log); 2]).unwrap();
+    publish(&mut world, 1..5);
+    for kept in 1..4 {
+        let mut transaction = walfan::TransactionBuilder::new(1, Lsn::new(5));
+        for id in 0..kept {
+            insert(&mut transaction, &world.2, id, "a");
+            world.1.publish(transaction.cut()).unwrap();
+        }
+        // An addition is synced behind it, so its beginning is in the file.
+        world.0.add_shapes(vec![(shape("kind = 'no'"), ConsumerSpec::Log); 2]).unwrap();
+        assert!(handles.iter().all(|handle| log_of(&world.0, *handle) == firsts(1..5)));
+        close(world, kept % 2 == 0);
+        world = open(dir.path(), small());
+        assert!(handles.iter().all(|handle| log_of(&world.0, *handle) == firsts(1..5)));
+    }
+    publish(&mut world, 5..8);
+    assert!(handles.iter().all(|handle| log_of(&world.0, *handle) == firsts(1..8)));
+}
+
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, std::fs::read(entry.path()).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn a_directory_that_is_not_ours_to_open_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = open(dir.path(), small());
+    let log = world.0.add_shape(shape(""), ConsumerSpec::Log).unwrap();
+    publish(&mut world, 1..10);
+    let refused = |shards| {
+        let before = contents(dir.path());
+        let error = Engine::builder().shards(shards).directory(dir.path()).start().unwrap_err();
+        assert_eq!(contents(dir.path()), before);
+        let text = error.to_string();
+        assert!(text.contains(&dir.path().display().to_string()), "{text}");
+        let StartError::Directory(error) = error else { panic!("{error}") };
+        error
+    };
+    assert!(matches!(refused(2), OpenError::InUse { .. }));
+    publish(&mut world, 10..12);
+    close(world, true);
+    assert!(matches!(refused(3), OpenError::Shards { found: 2, expected: 3, .. }));
+    assert!(matches!(refused(1), OpenError::Shards { found: 2, expected: 1, .. }));
+    let meta = dir.path().join("walfan.meta");
+    let ours = std::fs::read(&meta).unwrap();
+    let mut newer = ours.clone();
+    newer[8] += 1;
+    std::fs::write(&meta, newer).unwrap();
+    assert!(matches!(refused(2), OpenError::Version { found: 2, expected: 1, .. }));
+    std::fs::write(&meta, &ours[..20]).unwrap();
+    assert!(matches!(refused(2), OpenError::DamagedMeta { .. }));
+    std::fs::write(&meta, ours).unwrap();
+    // A log that is not what was written: the engine does not start, and touches nothing.
+    let shard = dir.path().join("shard-000.log");
+    let good = std::fs::read(&shard).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 3] ^= 1;
+    std::fs::write(&shard, &bad).unwrap();
+    let before = contents(dir.path());
+    let error = small().directory(dir.path()).start().unwrap_err();
+    assert!(matches!(&error, StartError::Log { shard: 0, .. }), "{error}");
+    assert_eq!(contents(dir.path()), before);
+    std::fs::write(&shard, good).unwrap();
+    let world = open(dir.path(), small());
+    assert_eq!(log_of(&world.0, log), firsts(1..12));
 }

@@ -91,6 +91,11 @@ impl Consumer for Recorder {
     }
 }
 
+/// One incarnation that follows `script` and writes down what it handled.
+pub fn recording(seen: &Seen, script: Script) -> Box<dyn Consumer> {
+    Box::new(Recorder { seen: Arc::clone(seen), script })
+}
+
 /// Where a consumer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
@@ -104,8 +109,7 @@ pub const PLACEMENTS: [Placement; 2] = [Placement::Mailbox, Placement::Inline];
 pub fn recorder(placement: Placement, ack: Ack, seen: &Seen, script: Script) -> ConsumerSpec {
     let seen = Arc::clone(seen);
     let factory = move |start: &Start<'_>| {
-        let recorder = Recorder { seen: Arc::clone(&seen), script: Arc::clone(&script) };
-        Ok(Started::new(Box::new(recorder), start.resume()))
+        Ok(Started::new(recording(&seen, Arc::clone(&script)), start.resume()))
     };
     placed(placement, ack, factory)
 }
