@@ -191,8 +191,8 @@ fn r02_a_full_channel_hands_the_fragment_back_and_no_shard_has_it() {
     all.iter().for_each(|seen| assert_eq!(joined(seen), expected));
 }
 
-/// R16: who waits in publish, and who waits for a position, is woken when the engine stops, although
-/// the shards are still inside handlers.
+/// R16: who waits in publish, and who waits for a position, is woken when the engine stops,
+/// although the shards are still inside handlers.
 #[test]
 fn r16_who_waits_wakes_when_the_engine_stops() {
     let (engine, mut publisher, items, _all, release) = blocked();

@@ -28,7 +28,8 @@ pub(crate) struct Recipient<'a> {
     pub(crate) handed: Lsn,
 }
 
-/// Hands the delivery at `offset` over; what the consumer has reported, if anything. An error is a death.
+/// Hands the delivery at `offset` over; what the consumer has reported, if anything. An error is a
+/// death.
 #[inline]
 pub(crate) fn hand_inline(
     consumer: &mut dyn Consumer,

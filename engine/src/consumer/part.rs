@@ -151,8 +151,9 @@ pub(crate) struct Due {
 /// See the file's head. Fields drop in order: the consumer goes before its channel disconnects.
 ///
 /// Aligned to two lines, which keeps it out of the size class of most consumers: an allocator then
-/// lays consumers side by side in the order in which they were made, which is that of a fan-out, and
-/// does not put later ones into the gaps that parts leave when their consumers move to the shard.
+/// lays consumers side by side in the order in which they were made, which is that of a fan-out,
+/// and does not put later ones into the gaps that parts leave when their consumers move to the
+/// shard.
 #[repr(align(128))]
 pub(crate) struct Part {
     consumer: Box<dyn Consumer>,

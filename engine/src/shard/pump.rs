@@ -83,7 +83,8 @@ impl Pump {
             if takes {
                 select.recv(&self.inbox.messages);
             }
-            // A time-out is a tick, and a signal is taken so that it does not end the next sleep too.
+            // A time-out is a tick, and a signal is taken so that it does not end the next sleep
+            // too.
             let _ready = select.ready_timeout(self.tick());
             let _signal = sleeper.receiver().try_recv();
         }
