@@ -1,6 +1,8 @@
 //! Publishing: the one way in (R2). What does not follow is refused and changes nothing, what is
 //! sent again is dropped (INV8), and who waits is woken (R16).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use crossbeam_channel::bounded;

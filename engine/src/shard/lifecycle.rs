@@ -103,6 +103,7 @@ impl Shard {
             ack: cold.consumer.ack(),
             open: false,
             deaths: 0,
+            taken_back: false,
             inline: InlineState::default(),
             owed,
             port: Port::Closed,

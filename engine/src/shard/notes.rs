@@ -59,6 +59,7 @@ impl Shard {
         let flushed = mailbox.flushed();
         if flushed > entry.owed.flushed {
             entry.deaths = 0;
+            entry.taken_back &= flushed < entry.owed.sent;
             self.owed.apply(entry.ack, entry.owed.report(flushed));
         }
         true
@@ -107,7 +108,10 @@ impl Shard {
         // Below its first offset there is nothing of the shape.
         let from = resume.max(entry.cold.first);
         let (handle, incarnation) = (entry.cold.handle, entry.cold.incarnation);
-        let position = passes_by(entry, from, self.stream.processed);
+        let took_back = from.complete_through() < entry.owed.flushed;
+        entry.taken_back |= took_back;
+        let cut = from < start;
+        let position = if cut { passes_by(entry, from, self.stream.processed) } else { from };
         if position < start && position.complete_through() < entry.owed.sent {
             return self.behind(slot, from);
         }
@@ -295,9 +299,9 @@ impl Shard {
 
 /// Where a consumer stands that has everything through `position`, and is past what is none of its
 /// shape's: nothing that was routed to it lies between what it has flushed and where it owes from.
-/// Who takes a report back may need that, though.
+/// Who took a report back needs what lies there, though.
 fn passes_by(entry: &Entry, position: Offset, processed: Lsn) -> Offset {
-    if position.complete_through() < entry.owed.flushed {
+    if entry.taken_back || position.complete_through() < entry.owed.flushed {
         return position;
     }
     let through = if entry.owed.owes() { entry.owed.from.previous() } else { processed };

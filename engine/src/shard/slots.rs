@@ -55,6 +55,8 @@ pub(super) struct Entry {
     pub(super) open: bool,
     /// Deaths since the flushed mark last moved.
     pub(super) deaths: u8,
+    /// Its consumer has resumed below its last report, and not caught up since.
+    pub(super) taken_back: bool,
     pub(super) inline: InlineState,
     pub(super) owed: Owed,
     pub(super) port: Port,
@@ -157,6 +159,7 @@ mod tests {
             ack: Ack::Log,
             open: false,
             deaths: 0,
+            taken_back: false,
             inline: InlineState::default(),
             owed: Owed::default(),
             port: Port::Closed,
