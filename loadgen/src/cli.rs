@@ -97,7 +97,8 @@ pub(crate) struct RunArgs {
     /// A directory on a disk, in which a fresh one is made and removed again, or `memory`.
     #[arg(long, default_value = "target/loadgen-store")]
     pub(crate) store: Store,
-    /// `synthetic`, or a server as `postgres://user@host/database`.
+    /// `synthetic`; a server as `postgres://user@host/database`; or `postgres`, which starts a
+    /// server for this run alone.
     #[arg(long, default_value = "synthetic")]
     pub(crate) source: SourceArg,
     /// How many shapes' logs are read back in full.
@@ -165,20 +166,22 @@ impl FromStr for Store {
 pub(crate) enum SourceArg {
     /// Loadgen makes them.
     Synthetic,
-    /// A server's WAL.
-    Postgres(String),
+    /// The WAL of the server at this address, or of one that is started for the run.
+    Postgres(Option<String>),
 }
 
 impl FromStr for SourceArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<SourceArg, String> {
-        if text == "synthetic" {
-            return Ok(SourceArg::Synthetic);
+        match text {
+            "synthetic" => return Ok(SourceArg::Synthetic),
+            "postgres" => return Ok(SourceArg::Postgres(None)),
+            _ => {}
         }
         let url = text.starts_with("postgres://") || text.starts_with("postgresql://");
-        url.then(|| SourceArg::Postgres(text.to_owned())).ok_or_else(|| {
-            format!("{text:?} is no source: give synthetic, or a postgres:// address")
+        url.then(|| SourceArg::Postgres(Some(text.to_owned()))).ok_or_else(|| {
+            format!("{text:?} is no source: give synthetic, postgres, or a postgres:// address")
         })
     }
 }
@@ -240,6 +243,9 @@ mod tests {
             assert!(parse_fraction(text).is_err(), "{text}");
         }
         assert!("mysql://x".parse::<SourceArg>().is_err());
+        assert_eq!("postgres".parse(), Ok(SourceArg::Postgres(None)));
+        let address = "postgresql://h/d";
+        assert_eq!(address.parse(), Ok(SourceArg::Postgres(Some(address.into()))));
         assert!("".parse::<Store>().is_err());
     }
 }

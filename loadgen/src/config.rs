@@ -2,7 +2,7 @@
 
 use crate::cli::{AckMode, Consumers, Rate, RunArgs, SourceArg, Store, VerifyMode};
 use crate::scenario::Scenario;
-use crate::workload::Workload;
+use crate::workload::{Numbering, Workload};
 use serde::{Serialize, Serializer};
 use std::time::Duration;
 
@@ -85,6 +85,14 @@ impl Config {
     /// Whether shapes have consumers beside their log.
     pub(crate) fn has_consumers(&self) -> bool {
         self.consumers != Consumers::Log
+    }
+
+    /// How a transaction is known again.
+    pub(crate) fn numbering(&self) -> Numbering {
+        match self.source {
+            SourceArg::Synthetic => Numbering::ByLsn,
+            SourceArg::Postgres(_) => Numbering::InRows,
+        }
     }
 
     pub(crate) fn workload(&self) -> Workload {

@@ -4,7 +4,7 @@
 
 use super::kill::{KillKind, Order, kill};
 use super::population::{Population, Prefix};
-use crate::workload::{Workload, mix};
+use crate::workload::mix;
 use std::sync::Arc;
 use walfan::{Consumer, ConsumerError, Context, Delivery, Lsn, Offset};
 
@@ -68,7 +68,8 @@ impl Counting {
     }
 
     #[inline]
-    fn count(&mut self, offset: Offset) {
+    fn count(&mut self, delivery: &Delivery<'_>) {
+        let offset = delivery.offset();
         if offset <= self.last {
             self.complain_of_order(offset);
         }
@@ -77,8 +78,7 @@ impl Counting {
             self.changes += 1;
             self.traces = self.traces.wrapping_add(trace(offset));
             if self.timed {
-                let transaction = Workload::transactions_through(offset.commit) - 1;
-                self.population.delivered(self.shape, transaction);
+                self.population.delivered(self.shape, delivery);
             }
         }
     }
@@ -120,9 +120,7 @@ impl Counting {
             (KillKind::Queued, Life::Flushed) => {
                 // The next transaction's messages and the one's after it are in the mailbox: the
                 // first brings the death, the others are still there then.
-                let this = Workload::transactions_through(offset.commit);
-                let both = Workload::lsn(this + 1);
-                delivery.commit().is_some() && self.population.awaits_queue(both)
+                delivery.commit().is_some() && self.population.awaits_queue(offset.commit)
             }
             _ => false,
         }
@@ -155,7 +153,7 @@ impl Consumer for Counting {
     ) -> Result<(), ConsumerError> {
         let armed = self.population.order_byte(self.shape) != Order::LIVE;
         let withhold = armed && self.obey(delivery);
-        self.count(delivery.offset());
+        self.count(delivery);
         match delivery.commit() {
             Some(commit) if withhold => {
                 self.last = Offset::commit_mark(commit);

@@ -6,7 +6,7 @@ use super::population::Population;
 use crate::cli::Consumers;
 use crate::config::Config;
 use crate::watch::Published;
-use crate::workload::{Workload, mix};
+use crate::workload::{Numbering, Workload, mix};
 use std::sync::Arc;
 use std::time::Duration;
 use walfan::{Engine, Lsn};
@@ -25,6 +25,9 @@ pub(crate) struct Killer {
     population: Arc<Population>,
     kinds: Vec<KillKind>,
     inline: bool,
+    numbering: Numbering,
+    /// The last two commits through which all was seen to be queued.
+    seen: [Lsn; 2],
     per_second: f64,
     draw: u64,
     start_us: u64,
@@ -40,23 +43,16 @@ impl Killer {
         config: &Config,
         (start_us, end_us): (u64, u64),
     ) -> Killer {
-        let mut kinds = vec![KillKind::Handler, KillKind::Factory];
-        if config.workload().has_middles() {
-            kinds.push(KillKind::MidTransaction);
-        }
-        // Only where each transaction matches every shape does a consumer know that what comes
-        // next is in its own mailbox.
-        if config.scenario.matches_all() {
-            kinds.push(KillKind::Queued);
-        }
         let per_second = config.crash_rate * f64::from(config.shapes);
         let draw = mix(config.seed ^ 0xDEAD);
         Killer {
             engine,
             published,
             population,
-            kinds,
+            kinds: kinds(config),
             inline: config.consumers == Consumers::Inline,
+            numbering: config.numbering(),
+            seen: [Lsn::ZERO; 2],
             per_second,
             draw,
             start_us,
@@ -85,13 +81,34 @@ impl Killer {
 
     /// What a shard has made durable, it has sent to its mailboxes before. The mailbox of an inline
     /// consumer is its shard's channel, so there what is published is queued.
-    fn look_at_queues(&self) {
+    fn look_at_queues(&mut self) {
+        if !self.kinds.contains(&KillKind::Queued) {
+            return;
+        }
         let queued = if self.inline {
             self.published.count().checked_sub(1).map(Workload::lsn)
         } else {
             self.engine.metrics().shards.iter().map(|shard| shard.durable).min()
         };
-        self.population.queued(queued.unwrap_or(Lsn::ZERO));
+        let queued = queued.unwrap_or(Lsn::ZERO);
+        let from = match self.numbering {
+            // The last but one.
+            Numbering::ByLsn => {
+                Workload::transactions_through(queued).checked_sub(2).map(Workload::lsn)
+            }
+            // Commits are seen as they become durable, and perhaps not all of them: between two
+            // that were seen there may be more, never fewer.
+            Numbering::InRows => Some(self.seen_before(queued)),
+        };
+        self.population.queued(from.unwrap_or(Lsn::ZERO));
+    }
+
+    /// The commit that was seen before `queued`.
+    fn seen_before(&mut self, queued: Lsn) -> Lsn {
+        if queued > self.seen[1] {
+            self.seen = [self.seen[1], queued];
+        }
+        self.seen[0]
     }
 
     /// Arms one victim. Who is armed already lives on for now, and this turn is over.
@@ -107,4 +124,20 @@ impl Killer {
             kills.arm(kind);
         }
     }
+}
+
+/// The ways in which consumers can be killed under `config`.
+pub(crate) fn kinds(config: &Config) -> Vec<KillKind> {
+    let mut kinds = vec![KillKind::Handler, KillKind::Factory];
+    if config.workload().has_middles() {
+        kinds.push(KillKind::MidTransaction);
+    }
+    // Only where each transaction matches every shape does a consumer know that what comes next is
+    // in its own mailbox; and what is on its way from a server to a shard, nobody sees.
+    let on_its_way =
+        config.consumers == Consumers::Inline && config.numbering() == Numbering::InRows;
+    if config.scenario.matches_all() && !on_its_way {
+        kinds.push(KillKind::Queued);
+    }
+    kinds
 }

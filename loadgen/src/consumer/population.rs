@@ -6,12 +6,13 @@ use super::kill::{KillKind, Kills, Order};
 use crate::clock::Clock;
 use crate::latency::Latency;
 use crate::source::Schedule;
+use crate::workload::{Numbering, PAYLOAD_COLUMN, Workload, read_mark};
 use parking_lot::Mutex;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use walfan::Lsn;
+use walfan::{Delivery, Lsn, Value};
 
 /// About so many consumers time their deliveries, where every change reaches many.
 const TIMED: u32 = 1_024;
@@ -49,6 +50,7 @@ struct Deposit {
 #[derive(Debug)]
 pub(crate) struct Population {
     pub(crate) clock: Clock,
+    numbering: Numbering,
     pub(crate) kills: Kills,
     orders: Box<[AtomicU8]>,
     deposits: Box<[Deposit]>,
@@ -61,8 +63,8 @@ pub(crate) struct Population {
     /// Counted by consumers that are dropped; all of them at the end.
     handled: AtomicU64,
     started: AtomicU64,
-    /// Everything through this commit that is not handled yet lies in its consumer's mailbox.
-    queued_through: AtomicU64,
+    /// Whoever is at a commit below this one has two commits or more in its mailbox.
+    queued_from: AtomicU64,
     /// A consumer waits for its queue to fill.
     awaits: AtomicBool,
     /// By kind of death.
@@ -74,9 +76,15 @@ pub(crate) struct Population {
 
 impl Population {
     /// `all_timed`: each change reaches few, so every delivery is timed.
-    pub(crate) fn new(shapes: u32, clock: Clock, all_timed: bool) -> Population {
+    pub(crate) fn new(
+        shapes: u32,
+        clock: Clock,
+        all_timed: bool,
+        numbering: Numbering,
+    ) -> Population {
         Population {
             clock,
+            numbering,
             kills: Kills::default(),
             orders: (0..shapes).map(|_| AtomicU8::new(Order::LIVE)).collect(),
             deposits: (0..shapes).map(|_| Deposit::default()).collect(),
@@ -85,7 +93,7 @@ impl Population {
             lost: AtomicU64::new(0),
             handled: AtomicU64::new(0),
             started: AtomicU64::new(0),
-            queued_through: AtomicU64::new(0),
+            queued_from: AtomicU64::new(0),
             awaits: AtomicBool::new(false),
             recovery: Default::default(),
             delivered: Default::default(),
@@ -186,26 +194,37 @@ impl Population {
         shape.is_multiple_of(self.timed_every)
     }
 
-    /// A change of transaction number `transaction` was handled by a consumer that is timed.
-    pub(crate) fn delivered(&self, shape: u32, transaction: u64) {
+    /// A change was handled by a consumer that is timed.
+    pub(crate) fn delivered(&self, shape: u32, delivery: &Delivery<'_>) {
         let Some(schedule) = self.schedule.get() else { return };
-        let intended_us = schedule.intended_us(transaction);
+        let intended_us = self.number(delivery).and_then(|number| schedule.intended_us(number));
         let Some(from_us) = intended_us.filter(|us| *us >= schedule.measure_us) else { return };
         let us = self.clock.now_us().saturating_sub(from_us);
         let histogram = (shape / self.timed_every) as usize % HISTOGRAMS;
         self.delivered[histogram].lock().record(us);
     }
 
-    /// Whether everything through `lsn` that is not handled yet lies in its consumer's mailbox.
-    pub(crate) fn is_queued(&self, lsn: Lsn) -> bool {
+    /// The number of the delivery's transaction.
+    fn number(&self, delivery: &Delivery<'_>) -> Option<u64> {
+        if self.numbering == Numbering::ByLsn {
+            return Workload::transactions_through(delivery.commit_lsn()).checked_sub(1);
+        }
+        match delivery.new_row()?.get(PAYLOAD_COLUMN)? {
+            Value::Text(payload) => read_mark(payload).map(|(transaction, _)| transaction),
+            _ => None,
+        }
+    }
+
+    /// Whether a consumer that has handled `commit` has two commits or more in its mailbox.
+    pub(crate) fn is_queued(&self, commit: Lsn) -> bool {
         // Relaxed: it only rises, and seeing it late kills somebody later.
-        self.queued_through.load(Ordering::Relaxed) >= lsn.as_u64()
+        self.queued_from.load(Ordering::Relaxed) > commit.as_u64()
     }
 
     /// Whether that is so within a moment. One consumer at a time is slow like this, and only until
     /// one has died so: where mailboxes are always drained, nobody would otherwise.
-    pub(crate) fn awaits_queue(&self, lsn: Lsn) -> bool {
-        if self.is_queued(lsn) {
+    pub(crate) fn awaits_queue(&self, commit: Lsn) -> bool {
+        if self.is_queued(commit) {
             return true;
         }
         // Relaxed: who finds it taken does not wait.
@@ -213,16 +232,16 @@ impl Population {
             return false;
         }
         let start = Instant::now();
-        while !self.is_queued(lsn) && start.elapsed() < AWAIT_MAX {
+        while !self.is_queued(commit) && start.elapsed() < AWAIT_MAX {
             thread::sleep(AWAIT_STEP);
         }
         self.awaits.store(false, Ordering::Relaxed);
-        self.is_queued(lsn)
+        self.is_queued(commit)
     }
 
-    /// Everything through `lsn` that is not handled yet lies in its consumer's mailbox.
-    pub(crate) fn queued(&self, lsn: Lsn) {
-        self.queued_through.fetch_max(lsn.as_u64(), Ordering::Relaxed);
+    /// Whoever is at a commit below `from` has two commits or more in its mailbox.
+    pub(crate) fn queued(&self, from: Lsn) {
+        self.queued_from.fetch_max(from.as_u64(), Ordering::Relaxed);
     }
 
     /// Something that must never be. The run fails.

@@ -36,6 +36,8 @@ pub(crate) struct Report {
     pub(crate) faults: Faults,
     pub(crate) memory: Memory,
     pub(crate) log: Log,
+    /// Where the changes came from a server.
+    pub(crate) postgres: Option<PostgresReport>,
     /// Bare crossbeam on the same machine, of `fanout --consumers mailbox`.
     pub(crate) baseline: Option<Baseline>,
     /// The mailbox run on the same store that stands beside one of `--consumers log`.
@@ -127,6 +129,35 @@ pub(crate) struct Log {
     pub(crate) read_back_per_s: Option<f64>,
 }
 
+/// The server's side of a run. LSNs are texts, as Postgres writes them.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "made by that source"))]
+pub(crate) struct PostgresReport {
+    pub(crate) server_version: String,
+    /// Whether it was started for this run, and so without fsync.
+    pub(crate) throwaway: bool,
+    /// The slot's `confirmed_flush_lsn` before the first transaction.
+    pub(crate) slot_start: String,
+    /// The slot's `confirmed_flush_lsn` when the run was over.
+    pub(crate) confirmed: String,
+    /// The end of the WAL when the last transaction was written.
+    pub(crate) wal_end: String,
+    /// WAL between the first two.
+    pub(crate) confirmed_bytes: u64,
+    /// WAL that the server still kept for the slot when the run was over.
+    pub(crate) retained_bytes: u64,
+    /// The most WAL beyond the slot's `confirmed_flush_lsn` that was seen during the run.
+    pub(crate) unconfirmed_bytes_max: u64,
+    /// Different positions of the slot that were seen.
+    pub(crate) slot_moves: u64,
+    /// Connections that wrote.
+    pub(crate) connections: u32,
+    /// Replication connections of the engine's source: more than one if one broke.
+    pub(crate) streams: u64,
+    /// Shapes whose clause the server itself was asked for.
+    pub(crate) clauses_checked: u64,
+}
+
 impl Report {
     /// The report of `outcome`.
     pub(crate) fn new(
@@ -164,6 +195,7 @@ impl Report {
                 bytes_per_shape: Some(outcome.loaded.bytes_per_shape),
             },
             log: log(outcome),
+            postgres: outcome.postgres.clone(),
             baseline: None,
             mailbox: None,
         }
@@ -183,8 +215,6 @@ fn verification(config: &Config, outcome: &Outcome) -> Verification {
 fn throughput(config: &Config, outcome: &Outcome) -> Throughput {
     let (from, to) = (&outcome.loaded.from, &outcome.loaded.to);
     let seconds = to.at_us.saturating_sub(from.at_us).max(1) as f64 / 1e6;
-    let workload = config.workload();
-    let changes = workload.changes_through(to.flushed) - workload.changes_through(from.flushed);
     let (what, deliveries) = if config.has_consumers() {
         ("handled", to.kept().saturating_sub(from.kept()))
     } else {
@@ -192,7 +222,7 @@ fn throughput(config: &Config, outcome: &Outcome) -> Throughput {
     };
     Throughput {
         txns_per_s: (to.flushed - from.flushed) as f64 / seconds,
-        changes_per_s: changes as f64 / seconds,
+        changes_per_s: outcome.loaded.changes as f64 / seconds,
         deliveries_per_s: deliveries as f64 / seconds,
         deliveries: what,
         seconds,

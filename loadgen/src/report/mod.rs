@@ -6,6 +6,6 @@ mod page;
 mod table;
 mod write;
 
-pub(crate) use document::Report;
+pub(crate) use document::{PostgresReport, Report};
 pub(crate) use table::table;
 pub(crate) use write::{write_json, write_results};

@@ -1,6 +1,6 @@
 //! Table: the report for a terminal, and the rows of the page.
 
-use super::document::Report;
+use super::document::{PostgresReport, Report};
 use crate::latency::Summary;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
@@ -34,6 +34,7 @@ pub(crate) fn sections(report: &Report) -> Vec<Section> {
         sections.push(faults(report));
     }
     sections.push(memory_and_log(report));
+    sections.extend(report.postgres.as_ref().map(postgres));
     sections.push(verified(report));
     sections
 }
@@ -158,6 +159,27 @@ fn memory_and_log(report: &Report) -> Section {
             ("log written", format!("{:.1} MiB", log.bytes_written as f64 / 1_048_576.0)),
             ("log bytes a delivery", format!("{:.6}", log.bytes_per_delivery)),
             ("deliveries read back/s", read_back),
+        ],
+    }
+}
+
+fn postgres(postgres: &PostgresReport) -> Section {
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
+    let whose = if postgres.throwaway { "started for this run, without fsync" } else { "given" };
+    Section {
+        name: "postgres",
+        rows: vec![
+            ("server", format!("{}, {whose}", postgres.server_version)),
+            ("connections that wrote", grouped(postgres.connections.into())),
+            ("streams of the source", grouped(postgres.streams)),
+            ("slot at the start", postgres.slot_start.clone()),
+            ("end of the WAL written", postgres.wal_end.clone()),
+            ("slot at the end", postgres.confirmed.clone()),
+            ("confirmed in between", mib(postgres.confirmed_bytes)),
+            ("positions of the slot seen", grouped(postgres.slot_moves)),
+            ("most that was not confirmed", mib(postgres.unconfirmed_bytes_max)),
+            ("kept for the slot at the end", mib(postgres.retained_bytes)),
+            ("clauses that the server checked", grouped(postgres.clauses_checked)),
         ],
     }
 }

@@ -1,5 +1,7 @@
 //! What a run fails with.
 
+#[cfg(feature = "postgres")]
+use crate::source::PostgresFailure;
 use crate::store::StoreError;
 use std::io;
 use std::path::PathBuf;
@@ -9,6 +11,7 @@ use walfan::FragmentError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum RunError {
+    #[cfg(not(feature = "postgres"))]
     #[error(
         "this loadgen has no Postgres source: build it with `--features postgres`, or give \
          --source synthetic"
@@ -23,6 +26,11 @@ pub(crate) enum RunError {
     Store(#[from] StoreError),
     #[error("a transaction could not be built: {0}")]
     Fragment(#[from] FragmentError),
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Postgres(#[from] PostgresFailure),
+    #[error("the source was not connected to an engine")]
+    NotConnected,
     #[error("the engine: {0}")]
     Engine(String),
     #[error("{waited_s} s passed without progress while {what}")]

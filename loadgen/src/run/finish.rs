@@ -5,13 +5,15 @@ use super::RunError;
 use super::load::{Loaded, Rest};
 use crate::cli::{Store, VerifyMode};
 use crate::config::Config;
-use crate::consumer::{KillKind, Population};
+use crate::consumer::{KillKind, Population, kinds};
 use crate::latency::Latency;
 use crate::progress::Progress;
+use crate::report::PostgresReport;
 use crate::scenario::Scenario;
+use crate::source::Closed;
 use crate::store::Place;
 use crate::verify::{Findings, LogsRead, Oracle, check_consumers, check_logs};
-use crate::workload::{Workload, mix};
+use crate::workload::mix;
 use std::sync::Arc;
 use std::time::Duration;
 use walfan::{Engine, Handle, Lsn, Metrics, ShutdownReport};
@@ -35,6 +37,7 @@ pub(crate) struct Outcome {
     /// From a death to the next incarnation's first report, by kind.
     pub(crate) recovery: Vec<(KillKind, Latency)>,
     pub(crate) delivered: Latency,
+    pub(crate) postgres: Option<PostgresReport>,
 }
 
 /// Verifies, stops and puts together.
@@ -45,15 +48,17 @@ pub(crate) fn finish(
     loaded: Loaded,
     progress: &Progress,
 ) -> Result<Outcome, RunError> {
-    let Rest { engine, publisher, population, handles, oracle } = rest;
+    let Rest { engine, source, population, handles, oracle } = rest;
     let metrics = engine.metrics();
     let durable = engine.is_durable();
     let mut findings = Findings::default();
     check_totals(config, &metrics, &loaded, &oracle, &mut findings);
     let logs = read_logs(config, &engine, &oracle, &handles, progress, &mut findings);
-    check_flushed("before it stopped", engine.flushed_lsn(), &loaded, &mut findings);
+    let last = oracle.history().last();
+    check_flushed("before it stopped", engine.flushed_lsn(), last, &mut findings);
+    let Closed { publisher, postgres } = source.close(&oracle, progress, &mut findings)?;
     progress.phase("stopping", 1);
-    stop(engine, publisher, &loaded, &mut findings)?;
+    stop(engine, publisher, last, &mut findings)?;
     if config.has_consumers() {
         check_population(config, &metrics, &population, &oracle, &mut findings);
     }
@@ -69,6 +74,7 @@ pub(crate) fn finish(
         kills: KillKind::ALL.map(|kind| (kind, population.kills.done(kind))).to_vec(),
         recovery: KillKind::ALL.map(|kind| (kind, population.recovery(kind))).into(),
         delivered: population.delivery_latency(),
+        postgres,
         loaded,
         metrics,
         logs,
@@ -92,8 +98,7 @@ fn check_totals(
     findings.equal("shapes invalidated", metrics.invalidated, 0);
 }
 
-fn check_flushed(when: &str, flushed: Lsn, loaded: &Loaded, findings: &mut Findings) {
-    let last = Workload::lsn(loaded.transactions.saturating_sub(1));
+fn check_flushed(when: &str, flushed: Lsn, last: Lsn, findings: &mut Findings) {
     if flushed < last {
         findings
             .add(format!("{when} the flushed LSN was {flushed}, but the last commit is {last}"));
@@ -115,7 +120,7 @@ fn check_population(
     findings.equal("factories that panicked", failed_starts, kills.done(KillKind::Factory));
     findings.merge(check_consumers(population, oracle));
     if config.scenario == Scenario::Crash && config.crash_rate > 0.0 {
-        for kind in KillKind::ALL.into_iter().filter(|kind| kills.done(*kind) == 0) {
+        for kind in kinds(config).into_iter().filter(|kind| kills.done(*kind) == 0) {
             let kind = kind.name();
             findings.add(format!(
                 "nobody was killed in the way {kind}: give a longer --duration, a higher \
@@ -165,12 +170,12 @@ fn chosen(config: &Config, handles: &[Handle]) -> Vec<(u32, Handle)> {
 fn stop(
     engine: Arc<Engine>,
     publisher: walfan::Publisher,
-    loaded: &Loaded,
+    last: Lsn,
     findings: &mut Findings,
 ) -> Result<(), RunError> {
     let ShutdownReport { shards, .. } = engine.shutdown(STOP_MAX).map_err(RunError::engine)?;
     for (index, shard) in shards.iter().enumerate() {
-        check_flushed(&format!("in shard {index}"), shard.flushed, loaded, findings);
+        check_flushed(&format!("in shard {index}"), shard.flushed, last, findings);
         findings.equal("shapes that still owe", shard.owing.len() as u64, 0);
     }
     drop(publisher);

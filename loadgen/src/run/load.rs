@@ -10,12 +10,13 @@ use crate::memory;
 use crate::progress::Progress;
 use crate::source::{Pipe, Schedule, Source};
 use crate::verify::Oracle;
-use crate::watch::{FlushReport, FlushWatch, HiccupWatch, Point, Published, Sampler};
-use crate::workload::Workload;
+use crate::watch::{
+    FlushReport, FlushSeen, FlushWatch, HiccupWatch, Point, Published, Sampler,
+};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use walfan::{Engine, Event, Handle, Publisher, WaitError};
+use walfan::{Engine, Event, Handle, WaitError};
 
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a drain may go without the slightest progress.
@@ -28,7 +29,7 @@ const EVENTS_KEPT: usize = 10;
 /// The engine after the load, drained.
 pub(crate) struct Rest {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) publisher: Publisher,
+    pub(crate) source: Box<dyn Source>,
     pub(crate) population: Arc<Population>,
     pub(crate) handles: Vec<Handle>,
     pub(crate) oracle: Oracle,
@@ -38,8 +39,10 @@ pub(crate) struct Rest {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) schedule: Schedule,
-    /// Transactions that were published.
+    /// Transactions that were committed.
     pub(crate) transactions: u64,
+    /// Changes that were flushed between `from` and `to`.
+    pub(crate) changes: u64,
     /// At the end of the warm-up, and drained.
     pub(crate) from: Point,
     pub(crate) to: Point,
@@ -57,7 +60,7 @@ pub(crate) struct Loaded {
 pub(crate) fn load(
     config: &Config,
     setup: Setup,
-    source: Box<dyn Source>,
+    mut source: Box<dyn Source>,
     progress: &Progress,
 ) -> Result<(Rest, Loaded), RunError> {
     let clock = setup.clock;
@@ -70,48 +73,48 @@ pub(crate) fn load(
     let threads = Threads::start(config, &setup, schedule, &published)?;
     let pipe = Pipe {
         engine: Arc::clone(&setup.engine),
-        publisher: setup.publisher,
         schedule,
         published: Arc::clone(&published),
     };
-    let source = spawn("loadgen-source", move || source.run(pipe))?;
-    let sampler = Sampler {
-        engine: Arc::clone(&setup.engine),
-        published: Arc::clone(&published),
-        population: Arc::clone(&setup.population),
-    };
-    let mut watched = Watched { sampler, schedule, points: Vec::new(), events: Vec::new() };
+    let source = spawn("loadgen-source", move || {
+        let history = source.run(&pipe);
+        (source, history)
+    })?;
+    let mut watched = Watched::new(config, &setup, schedule, &published);
     watched.watch(config, progress, || source.is_finished());
     // The watchers end with the run, however it ends.
-    let drained = join(source, "loadgen-source").and_then(|result| result).and_then(|publisher| {
-        let oracle = Oracle::new(&config.workload(), published.count());
+    let drained = join(source, "loadgen-source").and_then(|(source, history)| {
+        let oracle = Oracle::new(history?);
         let to = watched.drain(config, &oracle, progress)?;
-        Ok((publisher, oracle, to))
+        Ok((source, oracle, to))
     });
     let resident_bytes = memory::resident_bytes();
     published.end();
     let (flush, hiccup_us_max) = threads.join()?;
-    let (publisher, oracle, to) = drained?;
+    let (source, oracle, drained) = drained?;
+    let to = watched.settle(config, &oracle, drained);
     let Setup { engine, population, handles, bytes_per_shape, setup_s, .. } = setup;
+    let (from, history) = (watched.from(), oracle.history());
     let loaded = Loaded {
         schedule,
-        transactions: published.count(),
-        from: watched.from(),
+        transactions: history.transactions(),
+        changes: history.changes_through(to.flushed) - history.changes_through(from.flushed),
+        from,
         to,
         points: watched.points,
-        flush,
+        flush: flush.report(schedule, history.as_recorded().unwrap_or_default()),
         hiccup_us_max,
         resident_bytes,
         bytes_per_shape,
         setup_s,
         events: watched.events,
     };
-    Ok((Rest { engine, publisher, population, handles, oracle }, loaded))
+    Ok((Rest { engine, source, population, handles, oracle }, loaded))
 }
 
 /// The threads beside the source.
 struct Threads {
-    flush: JoinHandle<FlushReport>,
+    flush: JoinHandle<FlushSeen>,
     hiccup: JoinHandle<u64>,
     killer: Option<JoinHandle<()>>,
 }
@@ -124,7 +127,12 @@ impl Threads {
         published: &Arc<Published>,
     ) -> Result<Threads, RunError> {
         let engine = || Arc::clone(&setup.engine);
-        let flush = FlushWatch { engine: engine(), published: Arc::clone(published), schedule };
+        let flush = FlushWatch {
+            engine: engine(),
+            published: Arc::clone(published),
+            schedule,
+            numbering: config.numbering(),
+        };
         let hiccup =
             HiccupWatch { published: Arc::clone(published), measure_us: schedule.measure_us };
         let killer = (config.crash_rate > 0.0).then(|| {
@@ -141,7 +149,7 @@ impl Threads {
         })
     }
 
-    fn join(self) -> Result<(FlushReport, u64), RunError> {
+    fn join(self) -> Result<(FlushSeen, u64), RunError> {
         if let Some(killer) = self.killer {
             join(killer, "loadgen-killer")?;
         }
@@ -169,6 +177,21 @@ struct Watched {
 }
 
 impl Watched {
+    fn new(
+        config: &Config,
+        setup: &Setup,
+        schedule: Schedule,
+        published: &Arc<Published>,
+    ) -> Watched {
+        let sampler = Sampler {
+            engine: Arc::clone(&setup.engine),
+            published: Arc::clone(published),
+            population: Arc::clone(&setup.population),
+            numbering: config.numbering(),
+        };
+        Watched { sampler, schedule, points: Vec::new(), events: Vec::new() }
+    }
+
     /// Looks until `done`, and exactly once at the end of the warm-up.
     fn watch(&mut self, config: &Config, progress: &Progress, done: impl Fn() -> bool) {
         let clock = self.sampler.published.clock();
@@ -231,6 +254,20 @@ impl Watched {
         measured.or(self.points.last()).copied().unwrap_or_default()
     }
 
+    /// What was seen, in the light of what was committed. `drained` was the look at the end; it
+    /// comes back with the time of the first look that saw the same, because a source may take its
+    /// time to say what was committed.
+    fn settle(&mut self, config: &Config, oracle: &Oracle, mut drained: Point) -> Point {
+        let Some(commits) = oracle.history().as_recorded() else { return drained };
+        self.points.iter_mut().for_each(|point| point.settle(commits));
+        drained.settle(commits);
+        let all = |point: &&Point| {
+            point.flushed >= drained.flushed && handled_all(config, oracle, point)
+        };
+        drained.at_us = self.points.iter().find(all).map_or(drained.at_us, |point| point.at_us);
+        drained
+    }
+
     /// Waits until all that was published is flushed, and handled where there are consumers.
     fn drain(
         &mut self,
@@ -238,21 +275,21 @@ impl Watched {
         oracle: &Oracle,
         progress: &Progress,
     ) -> Result<Point, RunError> {
-        let published = self.sampler.published.count();
-        let Some(last) = published.checked_sub(1) else { return Err(RunError::Nothing) };
+        let published = oracle.history().transactions();
+        if published == 0 {
+            return Err(RunError::Nothing);
+        }
+        let last = oracle.history().last();
         progress.phase("draining", published);
-        let deliveries = oracle.deliveries();
-        let handled_all =
-            |point: &Point| config.consumers == Consumers::Log || point.kept() >= deliveries;
         let mut before = Point::default();
         let mut moved = Instant::now();
         loop {
-            let waited = self.sampler.engine.wait_flushed(Workload::lsn(last), LOOK);
+            let waited = self.sampler.engine.wait_flushed(last, LOOK);
             let point = self.look();
             progress.at(point.flushed);
             progress.tell(&self.line());
             match waited {
-                Ok(_) if handled_all(&point) => return Ok(point),
+                Ok(_) if handled_all(config, oracle, &point) => return Ok(point),
                 // All is flushed; with `Ack::Log` consumers may trail.
                 Ok(_) => thread::sleep(Duration::from_millis(1)),
                 Err(WaitError::TimedOut { .. }) => {}
@@ -262,7 +299,7 @@ impl Watched {
                 (before, moved) = (point, Instant::now());
             }
             if moved.elapsed() > STILL_MAX {
-                return Err(self.stuck(&point, published, deliveries));
+                return Err(self.stuck(&point, published, oracle.deliveries()));
             }
         }
     }
@@ -292,4 +329,9 @@ impl Watched {
         }
         RunError::Stuck { what, waited_s: STILL_MAX.as_secs() }
     }
+}
+
+/// Whether everything is handled, where there are consumers.
+fn handled_all(config: &Config, oracle: &Oracle, point: &Point) -> bool {
+    config.consumers == Consumers::Log || point.kept() >= oracle.deliveries()
 }

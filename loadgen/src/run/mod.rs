@@ -19,9 +19,9 @@ pub(crate) fn run(config: &Config, progress: &Progress) -> Result<Outcome, RunEr
     if config.scenario == Scenario::Crash && !config.has_consumers() {
         return Err(RunError::NothingToKill);
     }
-    let source = crate::source::open(config)?;
     let place = Place::new(&config.store)?;
-    let setup = setup::set_up(config, &place, progress)?;
+    let mut source = crate::source::open(config, progress)?;
+    let setup = setup::set_up(config, &place, source.as_mut(), progress)?;
     let (rest, loaded) = load::load(config, setup, source, progress)?;
     finish::finish(config, &place, rest, loaded, progress)
 }

@@ -8,8 +8,8 @@ use crate::consumer::{CountingFactory, Population};
 use crate::memory;
 use crate::progress::Progress;
 use crate::scenario::Scenario;
+use crate::source::Source;
 use crate::store::Place;
-use crate::workload::Workload;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,7 +27,6 @@ const MEMORY_STORE_BYTES: u64 = 1 << 30;
 /// A running engine, with all its shapes.
 pub(crate) struct Setup {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) publisher: Publisher,
     pub(crate) population: Arc<Population>,
     /// By shape number.
     pub(crate) handles: Vec<Handle>,
@@ -37,19 +36,26 @@ pub(crate) struct Setup {
     pub(crate) setup_s: f64,
 }
 
-/// Starts the engine in `place` and adds the shapes.
+/// Starts the engine in `place`, connects it to `source` and adds the shapes.
 pub(crate) fn set_up(
     config: &Config,
     place: &Place,
+    source: &mut dyn Source,
     progress: &Progress,
 ) -> Result<Setup, RunError> {
     let clock = Clock::start();
     let all_timed = config.scenario == Scenario::Disjoint;
-    let population = Arc::new(Population::new(config.shapes, clock, all_timed));
+    let population = Arc::new(Population::new(
+        config.shapes,
+        clock,
+        all_timed,
+        config.numbering(),
+    ));
     let mut handles = Vec::with_capacity(config.shapes as usize);
     let before = memory::anonymous_bytes();
     let (engine, publisher) = start_engine(config, place)?;
-    engine.learn(Workload::relation());
+    let engine = Arc::new(engine);
+    source.connect(&engine, publisher)?;
     let started = Instant::now();
     progress.phase("adding shapes", config.shapes.into());
     let workload = config.workload();
@@ -67,8 +73,7 @@ pub(crate) fn set_up(
     let own = own + size_of::<Handle>() as u64;
     let taken = memory::anonymous_bytes().saturating_sub(before) as f64;
     let bytes_per_shape = (taken / f64::from(config.shapes) - own as f64).max(0.0);
-    let engine = Arc::new(engine);
-    Ok(Setup { engine, publisher, population, handles, clock, bytes_per_shape, setup_s })
+    Ok(Setup { engine, population, handles, clock, bytes_per_shape, setup_s })
 }
 
 fn start_engine(config: &Config, place: &Place) -> Result<(Engine, Publisher), RunError> {

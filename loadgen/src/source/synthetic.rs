@@ -1,10 +1,13 @@
 //! Synthetic source: publishes the workload, in open loop at a rate, or with a window of
 //! transactions in flight.
 
-use super::{Pipe, Source};
+use super::{Closed, Pipe, Source};
 use crate::config::Config;
+use crate::progress::Progress;
 use crate::run::RunError;
-use crate::workload::{RowWriter, Workload};
+use crate::verify::{Findings, Oracle};
+use crate::workload::{History, RowWriter, Workload};
+use std::sync::Arc;
 use std::time::Duration;
 use walfan::{Engine, Publisher, WaitError};
 
@@ -16,14 +19,17 @@ const SPIN: Duration = Duration::from_micros(120);
 /// See the file's head.
 #[derive(Debug)]
 pub(crate) struct Synthetic {
+    workload: Workload,
     writer: RowWriter,
     window: u64,
+    publisher: Option<Publisher>,
 }
 
 impl Synthetic {
     pub(crate) fn new(config: &Config) -> Synthetic {
-        let writer = RowWriter::new(config.workload(), Workload::relation());
-        Synthetic { writer, window: config.window }
+        let workload = config.workload();
+        let writer = RowWriter::new(workload.clone(), Workload::relation());
+        Synthetic { workload, writer, window: config.window, publisher: None }
     }
 
     /// Waits until transaction `next` may go; false when the schedule has ended before.
@@ -62,18 +68,35 @@ fn wait_flushed(engine: &Engine, transaction: u64) -> Result<u64, RunError> {
 }
 
 impl Source for Synthetic {
-    fn run(self: Box<Self>, mut pipe: Pipe) -> Result<Publisher, RunError> {
+    fn connect(&mut self, engine: &Arc<Engine>, publisher: Publisher) -> Result<(), RunError> {
+        engine.learn(Workload::relation());
+        self.publisher = Some(publisher);
+        Ok(())
+    }
+
+    fn run(&mut self, pipe: &Pipe) -> Result<History, RunError> {
+        let mut publisher = self.publisher.take().ok_or(RunError::NotConnected)?;
         let mut flushed = 0;
         let mut next = 0;
-        while self.wait(&pipe, next, &mut flushed)? {
+        while self.wait(pipe, next, &mut flushed)? {
             pipe.published.sends(next);
             self.writer.write(next, |fragment| {
-                let sent = pipe.publisher.publish(fragment);
-                sent.map_err(|error| RunError::Engine(error.to_string()))
+                publisher.publish(fragment).map_err(RunError::engine)
             })?;
             next += 1;
             pipe.published.sent(next);
         }
-        Ok(pipe.publisher)
+        self.publisher = Some(publisher);
+        Ok(History::numbered(&self.workload, next))
+    }
+
+    fn close(
+        self: Box<Self>,
+        _: &Oracle,
+        _: &Progress,
+        _: &mut Findings,
+    ) -> Result<Closed, RunError> {
+        let publisher = self.publisher.ok_or(RunError::NotConnected)?;
+        Ok(Closed { publisher, postgres: None })
     }
 }

@@ -37,7 +37,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::consumer::{Prefix, trace};
     use crate::scenario::Scenario;
-    use crate::workload::Workload;
+    use crate::workload::{History, Numbering, Workload};
     use walfan::{Lsn, Offset};
 
     const TRANSACTIONS: u64 = 5;
@@ -45,8 +45,8 @@ mod tests {
     /// Two shapes whose consumers have reported everything, but for what `change` does.
     fn findings(change: impl Fn(&mut Prefix)) -> Findings {
         let workload = Workload { scenario: Scenario::Fanout, shapes: 2, seed: 1, changes: 1 };
-        let oracle = Oracle::new(&workload, TRANSACTIONS);
-        let population = Population::new(2, Clock::start(), false);
+        let oracle = Oracle::new(History::numbered(&workload, TRANSACTIONS));
+        let population = Population::new(2, Clock::start(), false, Numbering::ByLsn);
         for shape in 0..2 {
             let offsets = (0..TRANSACTIONS).map(|n| Offset::new(Workload::lsn(n), 0));
             let traces = offsets.map(trace).fold(0, u64::wrapping_add);
@@ -85,9 +85,10 @@ mod tests {
     #[test]
     fn what_a_consumer_complains_of_is_found() {
         let workload = Workload { scenario: Scenario::Fanout, shapes: 1, seed: 1, changes: 1 };
-        let population = Population::new(1, Clock::start(), false);
+        let population = Population::new(1, Clock::start(), false, Numbering::ByLsn);
         population.complain("out of order".into());
-        let found = check_consumers(&population, &Oracle::new(&workload, 0));
+        let oracle = Oracle::new(History::numbered(&workload, 0));
+        let found = check_consumers(&population, &oracle);
         assert!(found.to_string().contains("out of order"));
     }
 }

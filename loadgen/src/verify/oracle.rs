@@ -1,9 +1,10 @@
-//! Oracle: which shape was to get which changes, counted again from the workload's numbers alone.
-//! Changes are numbered through the whole run; a shape's changes are a rising list of numbers.
+//! Oracle: which shape was to get which changes, counted again from the workload's numbers and the
+//! history of commits alone. Changes are numbered through the whole run, in the order of commits; a
+//! shape's changes are a rising list of numbers.
 
 use crate::consumer::trace;
 use crate::scenario::Scenario;
-use crate::workload::{TAGS, Workload};
+use crate::workload::{History, TAGS, Workload};
 use walfan::{Lsn, Offset};
 
 /// Changes that many shapes, or one, are to get: how many, and the sum of their traces.
@@ -26,7 +27,7 @@ impl Share {
 /// See the file's head.
 #[derive(Debug)]
 pub(crate) struct Oracle {
-    workload: Workload,
+    history: History,
     changes: u64,
     /// By target: the only one (fanout), a tag (scatter), a shape (disjoint).
     shares: Vec<Share>,
@@ -38,8 +39,9 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    /// Counts the first `transactions` transactions of `workload`.
-    pub(crate) fn new(workload: &Workload, transactions: u64) -> Oracle {
+    /// Counts what `history` has.
+    pub(crate) fn new(history: History) -> Oracle {
+        let workload = history.workload().clone();
         let targets = match workload.scenario {
             Scenario::Fanout | Scenario::Crash => 1,
             Scenario::Scatter => TAGS as usize,
@@ -47,27 +49,20 @@ impl Oracle {
         };
         let mut shares = vec![Share::default(); targets];
         let mut list = Vec::new();
-        for transaction in 0..transactions {
+        for commit in 0..history.transactions() {
+            let (lsn, transaction) = history.commit(commit);
             for index in 0..workload.changes_of(transaction) {
                 let target = workload.target(transaction, index);
-                let offset = offset(transaction, index);
-                let last = offset.commit;
-                let share = Share { changes: 1, traces: trace(offset), last };
+                let share = Share { changes: 1, traces: trace(offset(lsn, index)), last: lsn };
                 shares[target as usize].add(share);
                 if !workload.scenario.matches_all() {
                     list.push(target);
                 }
             }
         }
-        let changes = workload.changes_through(transactions);
-        let mut oracle = Oracle {
-            workload: workload.clone(),
-            changes,
-            shares,
-            tags: Vec::new(),
-            by_shape: Vec::new(),
-            starts: Vec::new(),
-        };
+        let changes = history.changes_through(history.transactions());
+        let (tags, by_shape, starts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut oracle = Oracle { history, changes, shares, tags, by_shape, starts };
         match workload.scenario {
             Scenario::Scatter => oracle.tags = list.iter().map(|tag| *tag as u8).collect(),
             Scenario::Disjoint => oracle.sort_by_shape(&list),
@@ -94,13 +89,22 @@ impl Oracle {
         }
     }
 
+    /// The commits that it goes by.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
+    fn workload(&self) -> &Workload {
+        self.history.workload()
+    }
+
     /// What shape number `shape` was to get.
     pub(crate) fn share(&self, shape: u32) -> Share {
-        match self.workload.scenario {
+        match self.workload().scenario {
             Scenario::Fanout | Scenario::Crash => self.shares[0],
             Scenario::Disjoint => self.shares[shape as usize],
             Scenario::Scatter => {
-                let wanted = self.workload.tags_of(shape);
+                let wanted = self.workload().tags_of(shape);
                 let mut sum = Share::default();
                 for (tag, share) in self.shares.iter().enumerate() {
                     if wanted >> tag & 1 == 1 {
@@ -114,11 +118,11 @@ impl Oracle {
 
     /// How many deliveries there were to be.
     pub(crate) fn deliveries(&self) -> u64 {
-        match self.workload.scenario {
-            Scenario::Fanout | Scenario::Crash => self.changes * u64::from(self.workload.shapes),
+        match self.workload().scenario {
+            Scenario::Fanout | Scenario::Crash => self.changes * u64::from(self.workload().shapes),
             Scenario::Disjoint => self.changes,
             Scenario::Scatter => {
-                let shapes = 0..self.workload.shapes;
+                let shapes = 0..self.workload().shapes;
                 shapes.map(|shape| self.share(shape).changes).sum()
             }
         }
@@ -126,8 +130,8 @@ impl Oracle {
 
     /// What shape number `shape` was to get, in order, one after another.
     pub(crate) fn walk(&self, shape: u32) -> Walk {
-        let wanted = match self.workload.scenario {
-            Scenario::Scatter => self.workload.tags_of(shape),
+        let wanted = match self.workload().scenario {
+            Scenario::Scatter => self.workload().tags_of(shape),
             _ => 0,
         };
         Walk { shape, wanted, next: 0 }
@@ -154,7 +158,7 @@ pub(crate) struct Walk {
 impl Walk {
     /// The next change, or `None` after the last.
     pub(crate) fn next(&mut self, oracle: &Oracle) -> Option<Expected> {
-        let workload = &oracle.workload;
+        let workload = oracle.workload();
         if workload.scenario == Scenario::Scatter {
             let rest = oracle.tags.get(self.next as usize..)?;
             let skipped = rest.iter().position(|tag| self.wanted >> tag & 1 == 1)?;
@@ -170,15 +174,15 @@ impl Walk {
             return None;
         };
         self.next += 1;
-        let (transaction, index) = workload.place_of(change);
-        let id = workload.id(transaction, index);
-        Some(Expected { offset: offset(transaction, index), id })
+        let (commit, index) = oracle.history.place_of(change);
+        let (lsn, transaction) = oracle.history.commit(commit);
+        Some(Expected { offset: offset(lsn, index), id: workload.id(transaction, index) })
     }
 }
 
 /// Positions in a transaction go in steps of two.
-fn offset(transaction: u64, index: u32) -> Offset {
-    Offset::new(Workload::lsn(transaction), 2 * u64::from(index))
+fn offset(commit: Lsn, index: u32) -> Offset {
+    Offset::new(commit, 2 * u64::from(index))
 }
 
 #[cfg(test)]
@@ -187,7 +191,7 @@ mod tests {
 
     fn oracle(scenario: Scenario) -> Oracle {
         let workload = Workload { scenario, shapes: 50, seed: 3, changes: 2 };
-        Oracle::new(&workload, 200)
+        Oracle::new(History::numbered(&workload, 200))
     }
 
     #[test]

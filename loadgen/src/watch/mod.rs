@@ -6,7 +6,7 @@ mod hiccup;
 mod published;
 mod series;
 
-pub(crate) use flush::{FlushReport, FlushWatch};
+pub(crate) use flush::{FlushReport, FlushSeen, FlushWatch};
 pub(crate) use hiccup::HiccupWatch;
 pub(crate) use published::Published;
 pub(crate) use series::{Point, Sampler};

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// loop is far beyond what the engine can do.
 const TIMES: usize = 1 << 18;
 
-/// See the file's head. Written by the source alone.
+/// See the file's head. Written by the source alone. Where several connections write, transactions
+/// do not end in the order of their numbers, and `count` says only how many there are.
 #[derive(Debug)]
 pub(crate) struct Published {
     clock: Clock,
@@ -38,6 +39,13 @@ impl Published {
     pub(crate) fn sent(&self, count: u64) {
         // Release: pairs with the acquire in `count`; who sees the count sees the send times.
         self.count.store(count, Ordering::Release);
+    }
+
+    /// One transaction more is published whole.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn one_more(&self) {
+        // Release: as in `sent`.
+        self.count.fetch_add(1, Ordering::Release);
     }
 
     /// Transactions that were published whole.

@@ -2,8 +2,14 @@
 //! number. The source publishes it, and the oracle counts it again from the same numbers; nothing
 //! of it comes back from the engine.
 
+mod history;
+mod mark;
 mod row;
 
+pub(crate) use history::{Commit, History, commits_through};
+#[cfg(feature = "postgres")]
+pub(crate) use mark::marked_payload;
+pub(crate) use mark::read_mark;
 pub(crate) use row::RowWriter;
 
 use crate::scenario::Scenario;
@@ -13,6 +19,8 @@ use walfan::{Column, Lsn, Relation, ShapeDefinition, TableName};
 /// Tags of the scatter scenario, and how many of them a shape wants: exactly half.
 pub(crate) const TAGS: u32 = 32;
 const TAGS_WANTED: u32 = TAGS / 2;
+/// The column of a row's payload.
+pub(crate) const PAYLOAD_COLUMN: usize = 4;
 /// In the crash scenario each transaction whose number ends a stretch of this many has one change
 /// more, in a fragment of its own, so that consumers can die in the middle of a transaction.
 const LARGE_EVERY: u64 = 8;
@@ -25,6 +33,24 @@ const LSN_STEP: u64 = 0x100;
 /// The length of a commit record.
 const COMMIT_RECORD: u64 = 0x30;
 
+/// How the number of a transaction is found from what comes out of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Numbering {
+    /// From its commit LSN, which is the workload's own.
+    ByLsn,
+    /// From its rows, which are marked with it: LSNs are a server's.
+    InRows,
+}
+
+/// What the columns of a row hold that definitions look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Columns {
+    pub(crate) id: u64,
+    pub(crate) kind: &'static str,
+    pub(crate) tag: u32,
+    pub(crate) name: u32,
+}
+
 /// See the file's head.
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
@@ -36,7 +62,12 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    /// The one table that all scenarios write to.
+    /// The name of the one table that all scenarios write to.
+    pub(crate) fn table() -> TableName {
+        TableName::new("loadgen", "items")
+    }
+
+    /// That table.
     pub(crate) fn relation() -> Arc<Relation> {
         const INT8: u32 = 20;
         const INT4: u32 = 23;
@@ -48,7 +79,7 @@ impl Workload {
             Column::new("name", TEXT, false),
             Column::new("payload", TEXT, false),
         ];
-        Arc::new(Relation::new(16_384, TableName::new("public", "items"), columns))
+        Arc::new(Relation::new(16_384, Workload::table(), columns))
     }
 
     /// The definition of shape number `shape`.
@@ -62,7 +93,7 @@ impl Workload {
                 tags.map(|tag| format!("tag = {tag}")).collect::<Vec<_>>().join(" OR ")
             }
         };
-        ShapeDefinition::filtered(TableName::new("public", "items"), &clause)
+        ShapeDefinition::filtered(Workload::table(), &clause)
     }
 
     /// The tags that shape number `shape` wants, as bits: a random half.
@@ -132,6 +163,17 @@ impl Workload {
     pub(crate) fn id(&self, transaction: u64, index: u32) -> u64 {
         // The high bits: the target took the low ones.
         (self.draw(transaction, index) >> 32) % u64::from(self.shapes)
+    }
+
+    /// What change `index` of a transaction inserts, beside its payload.
+    pub(crate) fn columns(&self, transaction: u64, index: u32) -> Columns {
+        let target = self.target(transaction, index);
+        Columns {
+            id: self.id(transaction, index),
+            kind: if self.scenario.matches_all() { "hot" } else { "cold" },
+            tag: if self.scenario == Scenario::Scatter { target } else { 0 },
+            name: target,
+        }
     }
 
     fn draw(&self, transaction: u64, index: u32) -> u64 {

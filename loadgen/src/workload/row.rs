@@ -2,7 +2,6 @@
 //! again for each.
 
 use super::Workload;
-use crate::scenario::Scenario;
 use std::io::Write;
 use std::sync::Arc;
 use walfan::{Fragment, FragmentError, FragmentLimits, Relation, TransactionBuilder, Value};
@@ -50,12 +49,10 @@ impl RowWriter {
         transaction: u64,
         index: u32,
     ) -> Result<(), FragmentError> {
-        let target = self.workload.target(transaction, index);
-        let id = Digits::new(self.workload.id(transaction, index));
-        let scenario = self.workload.scenario;
-        let kind: &[u8] = if scenario.matches_all() { b"hot" } else { b"cold" };
-        let tag = Digits::new(if scenario == Scenario::Scatter { target.into() } else { 0 });
-        let name = Digits::new(target.into());
+        let columns = self.workload.columns(transaction, index);
+        let (id, tag) = (Digits::new(columns.id), Digits::new(columns.tag.into()));
+        let name = Digits::new(columns.name.into());
+        let kind = columns.kind.as_bytes();
         let row = [id.text(), kind, tag.text(), name.text(), &self.payload];
         builder.insert(&self.relation, row.map(Value::Text))
     }
@@ -86,6 +83,7 @@ impl Digits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Scenario;
 
     #[test]
     fn a_large_transaction_of_crash_has_two_changes_in_two_fragments() {
