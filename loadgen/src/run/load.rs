@@ -10,9 +10,7 @@ use crate::memory;
 use crate::progress::Progress;
 use crate::source::{Pipe, Schedule, Source};
 use crate::verify::Oracle;
-use crate::watch::{
-    FlushReport, FlushSeen, FlushWatch, HiccupWatch, Point, Published, Sampler,
-};
+use crate::watch::{FlushReport, FlushSeen, FlushWatch, HiccupWatch, Point, Published, Sampler};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -71,11 +69,8 @@ pub(crate) fn load(
     setup.population.begin(schedule);
     let published = Arc::new(Published::new(clock));
     let threads = Threads::start(config, &setup, schedule, &published)?;
-    let pipe = Pipe {
-        engine: Arc::clone(&setup.engine),
-        schedule,
-        published: Arc::clone(&published),
-    };
+    let pipe =
+        Pipe { engine: Arc::clone(&setup.engine), schedule, published: Arc::clone(&published) };
     let source = spawn("loadgen-source", move || {
         let history = source.run(&pipe);
         (source, history)
@@ -261,9 +256,8 @@ impl Watched {
         let Some(commits) = oracle.history().as_recorded() else { return drained };
         self.points.iter_mut().for_each(|point| point.settle(commits));
         drained.settle(commits);
-        let all = |point: &&Point| {
-            point.flushed >= drained.flushed && handled_all(config, oracle, point)
-        };
+        let all =
+            |point: &&Point| point.flushed >= drained.flushed && handled_all(config, oracle, point);
         drained.at_us = self.points.iter().find(all).map_or(drained.at_us, |point| point.at_us);
         drained
     }

@@ -45,12 +45,7 @@ pub(crate) fn set_up(
 ) -> Result<Setup, RunError> {
     let clock = Clock::start();
     let all_timed = config.scenario == Scenario::Disjoint;
-    let population = Arc::new(Population::new(
-        config.shapes,
-        clock,
-        all_timed,
-        config.numbering(),
-    ));
+    let population = Arc::new(Population::new(config.shapes, clock, all_timed, config.numbering()));
     let mut handles = Vec::with_capacity(config.shapes as usize);
     let before = memory::anonymous_bytes();
     let (engine, publisher) = start_engine(config, place)?;

@@ -80,9 +80,8 @@ impl Source for Synthetic {
         let mut next = 0;
         while self.wait(pipe, next, &mut flushed)? {
             pipe.published.sends(next);
-            self.writer.write(next, |fragment| {
-                publisher.publish(fragment).map_err(RunError::engine)
-            })?;
+            self.writer
+                .write(next, |fragment| publisher.publish(fragment).map_err(RunError::engine))?;
             next += 1;
             pipe.published.sent(next);
         }

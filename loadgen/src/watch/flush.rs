@@ -184,7 +184,13 @@ mod tests {
     }
 
     /// A tally, and what takes a look with it.
-    fn look(tally: &mut Tally, now_us: u64, count: u64, flushed: u64, sent_us: impl Fn(u64) -> u64) {
+    fn look(
+        tally: &mut Tally,
+        now_us: u64,
+        count: u64,
+        flushed: u64,
+        sent_us: impl Fn(u64) -> u64,
+    ) {
         tally.look(now_us, count, flushed, sent_us, |n| schedule().intended_us(n));
     }
 

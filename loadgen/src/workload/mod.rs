@@ -118,6 +118,13 @@ impl Workload {
         changes.min(FRAGMENT_CHANGES)
     }
 
+    /// Changes in one fragment where a server's transactions become fragments: so few that a large
+    /// transaction has two.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn fragment_changes_max(&self) -> usize {
+        self.fragment_changes(LARGE_EVERY - 1)
+    }
+
     fn is_large(&self, transaction: u64) -> bool {
         self.scenario == Scenario::Crash && transaction % LARGE_EVERY == LARGE_EVERY - 1
     }
