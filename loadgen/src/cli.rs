@@ -73,7 +73,8 @@ pub(crate) struct RunArgs {
     /// Transactions a second, in open loop, or `max`.
     #[arg(long, default_value = "max")]
     pub(crate) rate: Rate,
-    /// Transactions in flight (published, not flushed) at rate max. The default fits the scenario.
+    /// Transactions in flight (published, not flushed) at rate max. The default fits the scenario;
+    /// on a Postgres there may always be one more than connections write.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) window: Option<u64>,
     /// How long to measure, as 20s, 500ms or 2m.

@@ -1,5 +1,5 @@
-//! The `loadgen` binary: loads walfan with synthetic transactions, kills consumers for real, checks
-//! every run against an oracle, and reports.
+//! The `loadgen` binary: loads walfan with synthetic transactions or with those of a real Postgres,
+//! kills consumers for real, checks every run against an oracle, and reports.
 //!
 //! The command line becomes a config; a run makes an outcome from it, or fails; an outcome becomes
 //! a report. It uses walfan as any embedder would, by its public API.

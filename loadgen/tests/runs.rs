@@ -108,6 +108,12 @@ fn what_cannot_run_says_why() {
         assert!(output.stdout.is_empty());
     };
     refused(&["crash", "--consumers", "log"], "nobody to kill");
+    #[cfg(not(feature = "postgres"))]
+    {
+        let store = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let store = store.path().to_str().unwrap();
+        refused(&["fanout", "--source", "postgres", "--store", store], "--features postgres");
+    }
     if Path::new("/dev/shm").is_dir() {
         refused(&["fanout", "--shapes", "1", "--store", "/dev/shm/loadgen-test"], "not durable");
     }

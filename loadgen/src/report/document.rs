@@ -2,6 +2,7 @@
 //! never zero.
 
 use crate::baseline::Baseline;
+use crate::cli::SourceArg;
 use crate::config::Config;
 use crate::host::{Host, Revision};
 use crate::latency::{Latency, Summary};
@@ -115,7 +116,8 @@ pub(crate) struct Memory {
     /// The process's highest so far, verification included.
     pub(crate) rss_mib_max: f64,
     /// While idle, without loadgen's own. Null for a second run of one process, which lives in
-    /// memory that the first one has left behind.
+    /// memory that the first one has left behind, and for one on a server, whose connections would
+    /// be in it.
     pub(crate) bytes_per_shape: Option<f64>,
 }
 
@@ -192,7 +194,8 @@ impl Report {
             memory: Memory {
                 rss_mib: outcome.loaded.resident_bytes as f64 / MIB,
                 rss_mib_max: memory::peak_bytes() as f64 / MIB,
-                bytes_per_shape: Some(outcome.loaded.bytes_per_shape),
+                bytes_per_shape: (config.source == SourceArg::Synthetic)
+                    .then_some(outcome.loaded.bytes_per_shape),
             },
             log: log(outcome),
             postgres: outcome.postgres.clone(),

@@ -69,6 +69,10 @@ fn cards(report: &Report) -> String {
         let lost = "consumers killed, nothing lost".to_owned();
         cards.push((short(report.faults.killed as f64), lost));
     }
+    if let Some(postgres) = &report.postgres {
+        let what = "the slot's confirmed_flush_lsn: the end of the WAL written".to_owned();
+        cards.push((postgres.confirmed.clone(), what));
+    }
     if let Some(baseline) = &report.baseline {
         cards.push((format!("{:.2} ×", baseline.ratio), "of bare crossbeam".to_owned()));
     }
