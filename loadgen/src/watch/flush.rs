@@ -1,8 +1,8 @@
 //! Flush watch: sees every move of the flushed LSN. From it come the latency from publish to
 //! flushed, the lag, and the longest stretch without a move while something published waits.
 //!
-//! Where LSNs are a server's, moves are only noted while the load runs; what they say comes out when
-//! the history of commits is known.
+//! Where LSNs are a server's, moves are only noted while the load runs; what they say comes out
+//! when the history of commits is known.
 
 use super::published::Published;
 use crate::latency::Latency;

@@ -1,6 +1,6 @@
 //! Server: the Postgres that a run writes into: the one that was given, or one that is started for
-//! the run and goes with it. On a given one the run makes a schema with its table, and the slots and
-//! the publication; whatever happens, it takes them away again.
+//! the run and goes with it. On a given one the run makes a schema with its table, the slots and the
+//! publication; whatever happens, it takes them away again.
 
 use super::cluster::Cluster;
 use super::connection::Connection;
