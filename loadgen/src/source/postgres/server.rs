@@ -1,5 +1,5 @@
 //! Server: the Postgres that a run writes into: the one that was given, or one that is started for
-//! the run and goes with it. On a given one the run makes a schema with its table, the slots and the
+//! the run and goes with it. On a given one the run makes a schema with its table, slots and a
 //! publication; whatever happens, it takes them away again.
 
 use super::cluster::Cluster;
