@@ -34,12 +34,12 @@ fn routing(criterion: &mut Criterion) {
         let ids: Vec<Vec<u64>> = (0..TRANSACTIONS).map(|_| transaction()).collect();
         walfan(&mut group, shapes, &ids);
         let clauses: Vec<Clause> = (0..shapes).map(clause).collect();
-        baseline(&mut group, "every clause", shapes, &ids, |row, mut found| {
+        baseline(&mut group, "every clause", shapes, &ids, |row, found| {
             let matching = clauses.iter().enumerate().filter(|(_, clause)| clause(row));
             matching.for_each(|(shape, _)| found(shape));
         });
         let by_id: HashMap<i64, usize> = (0..shapes).map(|id| (id as i64, id as usize)).collect();
-        baseline(&mut group, "hash map of the one form", shapes, &ids, |row, mut found| {
+        baseline(&mut group, "hash map of the one form", shapes, &ids, |row, found| {
             if let Some(&shape) = row.id.and_then(|id| by_id.get(&id)) {
                 found(shape);
             }
