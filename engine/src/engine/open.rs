@@ -67,10 +67,10 @@ pub(super) fn start(builder: &Builder) -> Result<(Engine, Publisher), StartError
 /// Opens the store, and puts the machines together.
 pub(super) fn assemble(builder: &Builder, now: Instant) -> Result<Assembly, StartError> {
     let directory = match &builder.directory {
-        Some(path) => Some(Directory::open(path, builder.shards as u32)?),
+        Some(path) => Some(Arc::new(Directory::open(path, builder.shards as u32)?)),
         None => None,
     };
-    let (mut stores, floor) = stores(builder, directory.as_ref())?;
+    let (mut stores, floor) = stores(builder, directory.as_deref())?;
     // The floor is the end of a commit's record, and the next commit may start right there.
     let confirmed = floor.get().previous();
     let next_handle = stores.iter().filter_map(|store| store.max_handle).max();
@@ -95,7 +95,8 @@ pub(super) fn assemble(builder: &Builder, now: Instant) -> Result<Assembly, Star
     let (mut doors, mut pumps, mut syncers, mut pulses) = (vec![], vec![], vec![], vec![]);
     for ((wire, store), shapes) in wires.into_iter().zip(stores).zip(shapes) {
         let opened = open_shard(builder, &surroundings, wire, store, shapes, confirmed);
-        let (door, opening, inbox, syncer) = opened;
+        let (door, opening, inbox, mut syncer) = opened;
+        syncer.directory = directory.clone();
         let shard = Shard::open(opening, now);
         pulses.push(Arc::clone(shard.pulse()));
         pumps.push(Pump::new(shard, inbox, now));
@@ -190,7 +191,13 @@ fn open_shard(
         link: Arc::clone(&link),
         log: Arc::clone(&store.log),
     };
-    let sync = SyncPart { syncer: store.syncer, batches, synced: to_back, link: Arc::clone(&link) };
+    let sync = SyncPart {
+        syncer: store.syncer,
+        batches,
+        synced: to_back,
+        link: Arc::clone(&link),
+        directory: None,
+    };
     let opening = Opening {
         number,
         limits,

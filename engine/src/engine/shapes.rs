@@ -5,7 +5,7 @@
 use super::error::{AddError, RemoveError};
 use super::{Engine, Inner};
 use crate::consumer::{Ack, ConsumerSpec};
-use crate::control::Failure;
+use crate::control::{Failure, Phase};
 use crate::predicate::compile;
 use crate::shard::{ADDED_MAX, Message, Prepared, Refusal, Reply};
 use crate::words::{Handle, ShapeDefinition};
@@ -224,8 +224,10 @@ impl Inner {
                 Ok(answer) => return Ok(answer),
                 Err(RecvTimeoutError::Disconnected) => return Err(self.control.state.failure()),
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Some(cause) = self.control.state.poisoned() {
-                        return Err(Failure::Poisoned { cause: cause.to_owned() });
+                    let state = &self.control.state;
+                    // Ended: a shard that has not answered by now was left behind.
+                    if state.poisoned().is_some() || state.phase() == Phase::Ended {
+                        return Err(state.failure());
                     }
                 }
             }

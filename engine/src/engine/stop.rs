@@ -11,7 +11,7 @@ use super::Engine;
 use crate::control::{Failure, Phase};
 use crate::shard::Message;
 use crate::words::{Handle, Lsn};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where the engine ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,8 +46,7 @@ impl Engine {
     pub fn shutdown(&self, timeout: Duration) -> Result<ShutdownReport, Failure> {
         let Some(threads) = self.threads.lock().take() else { return Err(Failure::Stopped) };
         let control = &self.inner.control;
-        let now = Instant::now();
-        let deadline = now + timeout;
+        let deadline = super::after(timeout);
         control.state.advance(Phase::Stopping);
         control.wake_all();
         for shard in &self.inner.shards {

@@ -6,7 +6,7 @@ use super::error::StartError;
 use super::stop::{ShardReport, ShutdownReport};
 use crate::consumer::{ShardLink, panic_text};
 use crate::control::{Control, Phase};
-use crate::log::{Batch, Syncer};
+use crate::log::{Batch, Directory, Syncer};
 use crate::run::{Pool, Runner, Watch};
 use crate::shard::{Pump, ShardEnd};
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -43,6 +43,8 @@ pub(super) struct SyncPart {
     pub(super) batches: Receiver<Batch>,
     pub(super) synced: Sender<Batch>,
     pub(super) link: Arc<ShardLink>,
+    /// Nobody else opens the directory while this may write to it: also when it is left behind.
+    pub(super) directory: Option<Arc<Directory>>,
 }
 
 /// Starts all threads.
