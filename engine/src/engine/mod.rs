@@ -12,6 +12,8 @@ mod stop;
 mod threads;
 
 #[cfg(all(test, not(loom)))]
+mod by_hand;
+#[cfg(all(test, not(loom)))]
 mod sim;
 
 pub use builder::Builder;

@@ -97,6 +97,7 @@ impl Engine {
         inner.send(place.shard as usize, Message::Remove(handle, place.slot, reply))?;
         match inner.wait_for(&answer)? {
             Ok(_) => Ok(()),
+            Err(Refusal::Stopping) => Err(Failure::Stopped.into()),
             Err(_) => Err(unknown),
         }
     }
@@ -118,7 +119,8 @@ impl Engine {
         }
         let mut count = 0;
         for answer in answers {
-            count += inner.wait_for(&answer)?.unwrap_or(0);
+            // The only reason to refuse it is that the shard stops.
+            count += inner.wait_for(&answer)?.map_err(|_| Failure::Stopped)?;
         }
         Ok(count)
     }

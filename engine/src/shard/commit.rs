@@ -119,8 +119,10 @@ impl Shard {
     fn on_sync(&mut self, what: OnSync, now: Instant) {
         match what {
             OnSync::Settle(ack, from) => self.owed.of(ack).settle(from),
-            OnSync::Enter(shapes) => {
+            OnSync::Enter(mut shapes) => {
                 self.counters().shapes.add(shapes.len() as u64);
+                // Who has left meanwhile would never leave again.
+                shapes.retain(|(_, place)| self.slots.get_mut(place.slot).is_some());
                 self.control.registry.enter(shapes);
             }
             OnSync::Say(event) => self.control.events.say(event, now),

@@ -69,7 +69,7 @@ impl Shard {
     }
 
     fn admit(&mut self, shapes: &[Prepared]) -> Result<(), Refusal> {
-        if self.stopping.is_some() {
+        if self.is_stopping() {
             return Err(Refusal::Stopping);
         }
         if u64::from(self.next_slot) + shapes.len() as u64 > u64::from(u32::MAX) {
@@ -155,6 +155,10 @@ impl Shard {
 
     /// Removes a shape.
     pub(super) fn handle_remove(&mut self, handle: Handle, slot: Slot, reply: Reply) {
+        if self.is_stopping() {
+            drop(reply.send(Err(Refusal::Stopping)));
+            return;
+        }
         let is_it = |entry: &mut Entry| entry.cold.handle == handle;
         if !self.slots.get_mut(slot).is_some_and(is_it) {
             drop(reply.send(Err(Refusal::Unknown)));
@@ -166,6 +170,10 @@ impl Shard {
 
     /// Invalidates every shape.
     pub(super) fn handle_invalidate_all(&mut self, cause: &str, reply: Reply) {
+        if self.is_stopping() {
+            drop(reply.send(Err(Refusal::Stopping)));
+            return;
+        }
         let slots = self.slots.all();
         for &slot in &slots {
             self.invalidate(slot, cause);

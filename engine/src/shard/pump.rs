@@ -122,6 +122,8 @@ impl Shard {
     /// Takes one message, in stream order.
     pub(crate) fn handle(&mut self, message: Message, now: Instant) {
         match message {
+            // Shutdown and the publisher crossed: its source sends it again.
+            Message::Fragment(_) if self.is_stopping() => {}
             Message::Fragment(fragment) => self.handle_fragment(&fragment, now),
             Message::Add(shapes, reply) => self.handle_add(shapes, reply),
             Message::Remove(handle, slot, reply) => self.handle_remove(handle, slot, reply),

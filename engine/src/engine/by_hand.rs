@@ -1,0 +1,136 @@
+//! By hand: one shard's machines, pumped step by step, for what depends on which message lies
+//! before which one in a shard's channel.
+
+use super::builder::Builder;
+use super::open::{Assembly, assemble};
+use super::publisher::Publisher;
+use super::threads::{Parts, SyncPart};
+use super::{Engine, Inner};
+use crate::consumer::ConsumerSpec;
+use crate::shard::{Message, Pump, Refusal};
+use crate::words::{
+    Column, Fragment, Handle, Lsn, Relation, ShapeDefinition, TableName, TransactionBuilder, Value,
+};
+use crossbeam_channel::{Receiver, bounded};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+type Answer = Receiver<Result<usize, Refusal>>;
+
+struct ByHand {
+    inner: Arc<Inner>,
+    publisher: Publisher,
+    pump: Pump,
+    syncer: SyncPart,
+    now: Instant,
+}
+
+fn relation(columns: usize) -> Arc<Relation> {
+    let columns = ["id", "kind"].into_iter().take(columns);
+    let columns = columns.map(|name| Column::new(name, 20, false)).collect();
+    Arc::new(Relation::new(1, TableName::new("public", "items"), columns))
+}
+
+fn row(relation: &Arc<Relation>, commit: u64) -> Fragment {
+    let mut transaction = TransactionBuilder::new(1, Lsn::new(commit));
+    transaction.insert(relation, relation.columns.iter().map(|_| Value::Text(b"1"))).unwrap();
+    transaction.commit(Lsn::new(commit + 1))
+}
+
+impl ByHand {
+    fn open(dir: &Path) -> ByHand {
+        let now = Instant::now();
+        let builder: Builder = Engine::builder().shards(1).runners(1).directory(dir);
+        let Assembly { inner, parts } = assemble(&builder, now).unwrap();
+        let Parts { mut pumps, mut syncers, .. } = parts;
+        let publisher = Publisher::new(Arc::clone(&inner));
+        let (pump, syncer) = (pumps.remove(0), syncers.remove(0));
+        inner.control.registry.learn(relation(2));
+        ByHand { inner, publisher, pump, syncer, now }
+    }
+
+    fn send(&self, message: impl FnOnce(crate::shard::Reply) -> Message) -> Answer {
+        let (reply, answer) = bounded(1);
+        self.inner.send(0, message(reply)).unwrap();
+        answer
+    }
+
+    fn add(&self) -> (Handle, Answer) {
+        let handle = Handle::new(self.inner.take_handles(1));
+        let definition = ShapeDefinition::table(relation(2).table.clone());
+        let shape = self.inner.prepare(handle, definition, ConsumerSpec::Log).unwrap();
+        (handle, self.send(|reply| Message::Add(vec![shape], reply)))
+    }
+
+    /// Until everything is durable.
+    fn settle(&mut self) {
+        while self.pump.step(self.now) | self.sync() {}
+    }
+
+    fn sync(&mut self) -> bool {
+        let Ok(batch) = self.syncer.batches.try_recv() else { return false };
+        self.syncer.syncer.commit(&batch).unwrap();
+        self.syncer.synced.send(batch).unwrap();
+        true
+    }
+
+    fn living(&self) -> Vec<Handle> {
+        self.inner.control.registry.all().into_iter().map(|(handle, _)| handle).collect()
+    }
+
+    fn shapes(&self) -> u64 {
+        self.inner.control.counters[0].shapes.get()
+    }
+}
+
+/// R3: a shape that ends before its beginning is durable is not there when both are.
+#[test]
+fn r03_a_shape_that_ends_before_its_record_is_durable_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (altered, added) = hand.add();
+    hand.publisher.publish(row(&relation(1), 1)).unwrap();
+    hand.settle();
+    assert_eq!(added.try_recv(), Ok(Ok(1)));
+    assert_eq!((hand.living(), hand.shapes()), (vec![], 0), "{altered} is invalidated");
+    hand.inner.control.registry.learn(relation(1));
+    // The same for a batch that is in sync while its shapes end.
+    let definition = ShapeDefinition::table(relation(1).table.clone());
+    let handle = Handle::new(hand.inner.take_handles(1));
+    let shape = hand.inner.prepare(handle, definition, ConsumerSpec::Log).unwrap();
+    let added = hand.send(|reply| Message::Add(vec![shape], reply));
+    hand.pump.step(hand.now);
+    let ended = hand.send(|reply| Message::InvalidateAll("as the test wants".into(), reply));
+    hand.pump.step(hand.now);
+    hand.settle();
+    assert_eq!((added.try_recv(), ended.try_recv()), (Ok(Ok(1)), Ok(Ok(1))));
+    assert_eq!((hand.living(), hand.shapes()), (vec![], 0));
+}
+
+/// R16: Stop is the last message. What lies behind it is not done, and nobody is told that it was.
+#[test]
+fn r16_nothing_is_done_behind_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (handle, _) = hand.add();
+    hand.settle();
+    let place = hand.inner.control.registry.place(handle).unwrap();
+    hand.publisher.publish(row(&relation(2), 1)).unwrap();
+    hand.inner.shards[0].messages.send(Message::Stop(hand.now)).unwrap();
+    let removed = hand.send(|reply| Message::Remove(handle, place.slot, reply));
+    let ended = hand.send(|reply| Message::InvalidateAll("as the test wants".into(), reply));
+    let (_, added) = hand.add();
+    // Of a table that is another one by now: its shapes cannot be invalidated any more.
+    hand.publisher.publish(row(&relation(1), 2)).unwrap();
+    hand.settle();
+    for answer in [removed, ended, added] {
+        assert_eq!(answer.try_recv(), Ok(Err(Refusal::Stopping)));
+    }
+    assert_eq!(hand.living(), [handle]);
+    let end = hand.pump.finish();
+    assert_eq!((end.durable, end.flushed), (Lsn::new(1), Lsn::new(1)));
+    drop((hand.inner, hand.publisher, hand.syncer));
+    let again = ByHand::open(dir.path());
+    assert_eq!(again.living(), [handle]);
+}
