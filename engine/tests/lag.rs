@@ -1,6 +1,8 @@
 //! Lag: consumers that are far behind are fed from the log and catch up, while new traffic flows
 //! (R4); who is behind for good is given up, and a pool that is behind is waited for (R17).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use crossbeam_channel::{Receiver, bounded};

@@ -1,5 +1,7 @@
 //! Stopping: what an engine does at its end, by shutdown and by failure (R16, D12).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use crossbeam_channel::bounded;
