@@ -1,6 +1,6 @@
 //! What can be wrong with a clause, and with a row's value: each with its place.
 
-use super::key::{ColumnType, KeyKind};
+use super::types::Type;
 use std::fmt;
 
 /// A place in a clause's text. Lines and columns count from 1, columns in characters.
@@ -49,7 +49,7 @@ pub enum WhereError {
         position: Position,
     },
     /// The text is SQL that shapes do not support.
-    #[error("{what} at {position} is not supported: write `column = constant`, joined with OR")]
+    #[error("{what} at {position} is not supported in a shape's clause")]
     Unsupported {
         /// The kind of thing.
         what: String,
@@ -76,10 +76,10 @@ pub enum WhereError {
         /// Where.
         position: Position,
     },
-    /// The column's type cannot be compared.
+    /// The column's type is not known to clauses.
     #[error(
-        "column {column:?} at {position} has type OID {type_oid}, which clauses cannot compare: \
-         use a column of type boolean, smallint, integer, bigint, text, varchar or uuid"
+        "column {column:?} at {position} has type OID {type_oid}, which clauses cannot read: \
+         leave it out of the clause"
     )]
     UnsupportedType {
         /// The column.
@@ -89,31 +89,38 @@ pub enum WhereError {
         /// Where the column stands.
         position: Position,
     },
-    /// The constant is of a type that Postgres would not compare with the column either.
-    #[error(
-        "column {column:?} is {column_type} and cannot be compared with {constant} at {position}: \
-         write the constant in quotes"
-    )]
-    ConstantType {
-        /// The column.
-        column: String,
-        /// Its type's name.
-        column_type: String,
-        /// What the constant is.
-        constant: &'static str,
-        /// Where the constant stands.
+    /// An operator or a function does not take operands of these types.
+    #[error("there is no {operation} (at {position}): cast an operand, or quote a constant")]
+    NoOperator {
+        /// The operation with its operands' types.
+        operation: String,
+        /// Where it starts.
         position: Position,
     },
-    /// A quoted constant is no value of the column's type.
-    #[error("{text:?} at {position} is no {column_type}, the type of column {column:?}")]
+    /// A quoted constant is no value of the type that it must have here.
+    #[error("{text:?} at {position} is no {type_name}, or not in the form that clauses read")]
     InvalidConstant {
-        /// The column.
-        column: String,
-        /// Its type's name.
-        column_type: String,
+        /// The type's name.
+        type_name: String,
         /// The constant's text.
         text: String,
         /// Where the constant stands.
+        position: Position,
+    },
+    /// An expression of constants has no value.
+    #[error("the expression at {position} has no value: {message}")]
+    ConstantError {
+        /// Why.
+        message: String,
+        /// Where it starts.
+        position: Position,
+    },
+    /// What must be true or false is something else.
+    #[error("a condition is expected at {position}, and this is of type {type_name}")]
+    NotBoolean {
+        /// The type that it has.
+        type_name: String,
+        /// Where it starts.
         position: Position,
     },
 }
@@ -136,22 +143,46 @@ pub(crate) enum ValueError {
         column: usize,
     },
     /// The bytes are no value of the type that clauses were compiled against.
-    #[error("the value of column {column} is no {kind}: the source sent broken or retyped data")]
+    #[error(
+        "the value of column {column} is no {expected}: the source sent broken or retyped data"
+    )]
     Invalid {
         /// The column's index.
         column: usize,
         /// What was expected.
-        kind: KeyKind,
+        expected: Type,
     },
 }
 
-impl fmt::Display for KeyKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KeyKind::Bool => ColumnType::Bool.fmt(f),
-            KeyKind::Int => ColumnType::Int8.fmt(f),
-            KeyKind::Uuid => ColumnType::Uuid.fmt(f),
-            KeyKind::Text => ColumnType::Text.fmt(f),
-        }
-    }
+/// Why a clause has no answer for a row. All but [`EvalError::Value`] concern only the shapes that
+/// have this clause.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum EvalError {
+    /// A value of the row cannot be read.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// A value of the row is in a form that is not read here.
+    #[error("the value of column {column} is no {expected} in the form that clauses read")]
+    Unread {
+        /// The column's index.
+        column: usize,
+        /// What was expected.
+        expected: Type,
+    },
+    /// As it says.
+    #[error("division by zero")]
+    DivisionByZero,
+    /// A result that its type cannot hold.
+    #[error("{0} out of range")]
+    OutOfRange(Type),
+    /// A text that a cast cannot read.
+    #[error("invalid input for type {0}: {1:?}")]
+    InvalidText(Type, String),
+    /// A pattern that was computed ends in its escape character.
+    #[error("a LIKE pattern must not end with its escape character")]
+    PatternEnd,
+    /// As it says.
+    #[error("negative substring length")]
+    NegativeLength,
 }

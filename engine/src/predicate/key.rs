@@ -2,49 +2,7 @@
 //! that Postgres holds equal becomes equal keys. Which column and which shape they belong to is
 //! for others to know.
 
-use std::fmt;
-
-/// The types that a clause can compare, by the OIDs of `pg_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ColumnType {
-    Bool,
-    Int2,
-    Int4,
-    Int8,
-    Text,
-    Varchar,
-    Uuid,
-}
-
-impl ColumnType {
-    /// The type with OID `type_oid`, if clauses can compare it.
-    pub(crate) const fn of(type_oid: u32) -> Option<ColumnType> {
-        Some(match type_oid {
-            16 => ColumnType::Bool,
-            20 => ColumnType::Int8,
-            21 => ColumnType::Int2,
-            23 => ColumnType::Int4,
-            25 => ColumnType::Text,
-            1043 => ColumnType::Varchar,
-            2950 => ColumnType::Uuid,
-            _ => return None,
-        })
-    }
-}
-
-impl fmt::Display for ColumnType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ColumnType::Bool => "boolean",
-            ColumnType::Int2 => "smallint",
-            ColumnType::Int4 => "integer",
-            ColumnType::Int8 => "bigint",
-            ColumnType::Text => "text",
-            ColumnType::Varchar => "character varying",
-            ColumnType::Uuid => "uuid",
-        })
-    }
-}
+use super::types::{Scalar, Type};
 
 /// What a key is made of. Types that Postgres compares by promotion share one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +11,30 @@ pub(crate) enum KeyKind {
     Int,
     Uuid,
     Text,
+}
+
+impl KeyKind {
+    /// The kind of key that values of type `of` become, if they do.
+    pub(crate) fn of(of: Type) -> Option<KeyKind> {
+        match (of.array, of.scalar) {
+            (false, Scalar::Bool) => Some(KeyKind::Bool),
+            (false, Scalar::Int2 | Scalar::Int4 | Scalar::Int8) => Some(KeyKind::Int),
+            (false, Scalar::Text | Scalar::Varchar) => Some(KeyKind::Text),
+            (false, Scalar::Uuid) => Some(KeyKind::Uuid),
+            _ => None,
+        }
+    }
+
+    /// The widest type whose values become such keys.
+    pub(crate) fn widest(self) -> Type {
+        match self {
+            KeyKind::Bool => Scalar::Bool,
+            KeyKind::Int => Scalar::Int8,
+            KeyKind::Uuid => Scalar::Uuid,
+            KeyKind::Text => Scalar::Text,
+        }
+        .plain()
+    }
 }
 
 /// A constant of a clause.

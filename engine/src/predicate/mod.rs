@@ -1,23 +1,39 @@
 //! Predicate: a shape's WHERE clause, compiled against its table. Text and relation come in; out
-//! comes a small value that says exactly which rows belong to the shape. Finding the shapes of a
-//! row without asking each one is the router's part.
+//! comes a value that says exactly which rows belong to the shape, and by what of a row they can be
+//! found. Finding the shapes of a row without asking each one is the router's part.
 //!
-//! The language is `column = constant` joined with OR. With three-valued logic a comparison with
-//! NULL is never true, so a clause is true of a row, or it is not; without NOT there is no need to
-//! tell false from unknown.
+//! The language is Postgres's, as far as it depends on the row alone: no subqueries, nothing that
+//! depends on a time zone or on the time. Texts are compared bytewise and only ASCII letters have
+//! another case, as in collation "C". A type that a user made is taken for an enum, whose labels
+//! are equal or not. Where a clause is an AND or an OR at its top, what decides it wins over an
+//! error in another part, so that the order of evaluation does not matter.
 
+mod access;
+mod check;
+mod clause;
 mod error;
+mod eval;
+mod expr;
 mod key;
-mod literal;
-mod parse;
+mod syntax;
+mod types;
+mod value;
 
 pub use error::{Position, WhereError};
 
-pub(crate) use error::ValueError;
+pub(crate) use access::{Path, Probe, ProbeKind, Range};
+pub(crate) use clause::Clause;
+pub(crate) use error::{EvalError, ValueError};
+pub(crate) use eval::{RowView, eval};
+pub(crate) use expr::E;
 pub(crate) use key::{Key, KeyKind, KeyRef};
-pub(crate) use parse::compile;
+pub(crate) use value::Datum;
 
-use crate::words::{RowRef, Value};
+use crate::words::{Relation, RowRef, Value};
+use std::sync::Arc;
+
+/// The most terms that the OR of a clause may join.
+pub(crate) const TERMS_MAX: usize = 1_000;
 
 /// Which rows of its table a shape takes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +43,8 @@ pub(crate) enum Predicate {
     /// The rows for which one of these holds; none at all when it is empty. Sorted, no two alike,
     /// so that clauses with the same meaning are equal.
     AnyOf(Box<[Equality]>),
+    /// The rows for which this is true.
+    Clause(Arc<Clause>),
 }
 
 /// `column = constant`.
@@ -37,6 +55,21 @@ pub(crate) struct Equality {
     pub(crate) key: Key,
 }
 
+/// Compiles `clause` against the columns of `relation`; no clause takes every row.
+///
+/// # Errors
+/// When the clause is no SQL, is SQL that shapes do not support, or does not fit the relation.
+pub(crate) fn compile(relation: &Relation, clause: Option<&str>) -> Result<Predicate, WhereError> {
+    let Some(clause) = clause else { return Ok(Predicate::Always) };
+    let tree = syntax::parse(clause)?;
+    let condition = check::condition(relation, &tree)?;
+    clause::predicate(relation, condition).map_err(|position| WhereError::TooComplex {
+        what: "terms",
+        count_max: TERMS_MAX,
+        position: position.unwrap_or(tree.at),
+    })
+}
+
 impl Predicate {
     /// The rows for which one of `terms` holds.
     pub(crate) fn any_of(mut terms: Vec<Equality>) -> Predicate {
@@ -45,14 +78,16 @@ impl Predicate {
         Predicate::AnyOf(terms.into())
     }
 
-    /// The exact rule: whether `row` belongs to the shape. The index knows it all today: this is
-    /// what tests hold it against.
+    /// The exact rule: whether `row` belongs to the shape.
     ///
     /// # Errors
-    /// When a value that decides cannot be read.
-    #[cfg(test)]
-    pub(crate) fn matches(&self, row: FullRow<'_>) -> Result<bool, ValueError> {
-        let Predicate::AnyOf(terms) = self else { return Ok(true) };
+    /// When a value that decides cannot be read, or the clause has no answer for this row.
+    pub(crate) fn matches(&self, row: FullRow<'_>) -> Result<bool, EvalError> {
+        let terms = match self {
+            Predicate::Always => return Ok(true),
+            Predicate::Clause(clause) => return clause.matches(&RowView::new(row)),
+            Predicate::AnyOf(terms) => terms,
+        };
         for term in terms {
             if row.key(term.column, term.key.kind())? == Some(term.key.as_ref()) {
                 return Ok(true);
@@ -75,6 +110,11 @@ impl<'a> FullRow<'a> {
         FullRow { row, before }
     }
 
+    /// The number of its columns.
+    pub(crate) fn columns(&self) -> usize {
+        self.row.len()
+    }
+
     /// The text of `column`, or `None` for NULL.
     pub(crate) fn text(&self, column: usize) -> Result<Option<&'a [u8]>, ValueError> {
         let value = match self.row.get(column) {
@@ -95,9 +135,12 @@ impl<'a> FullRow<'a> {
         kind: KeyKind,
     ) -> Result<Option<KeyRef<'a>>, ValueError> {
         let Some(text) = self.text(column)? else { return Ok(None) };
-        KeyRef::decode(kind, text).map(Some).ok_or(ValueError::Invalid { column, kind })
+        let invalid = || ValueError::Invalid { column, expected: kind.widest() };
+        KeyRef::decode(kind, text).map(Some).ok_or_else(invalid)
     }
 }
 
+#[cfg(all(test, feature = "postgres"))]
+mod oracle;
 #[cfg(test)]
 mod tests;

@@ -2,24 +2,33 @@
 //! are registered, changes when they are published; out come sets of slots. What a slot's shape
 //! does with a change is for others to know.
 //!
-//! Each comparison of a clause is one entry in an index, so a change costs what it matches, never
-//! what is registered (INV9). With a language of comparisons and OR the index is exact: what it
-//! nominates is what [`Predicate::matches`](crate::predicate::Predicate::matches) says.
+//! Each alternative of a clause is an entry in an index, found by what it compares with constants,
+//! so a change costs what it matches, never what is registered (INV9). Where an entry does not say
+//! all that the clause says, it nominates, and the clause decides. A clause that has no answer for
+//! a row (it divides by zero, say) is its own shape's trouble, nobody else's.
 
 mod column;
+mod cuts;
+mod intervals;
+mod path;
+mod range;
 mod slots;
 mod split;
 mod table;
+mod visit;
 
+#[cfg(test)]
+mod clauses;
 #[cfg(test)]
 mod tests;
 
-use crate::predicate::{FullRow, Predicate, ValueError};
+use crate::predicate::{EvalError, FullRow, Predicate, ValueError};
 use crate::words::{ChangeRef, Operation, Routed, RowRef, Slot, TableName, Targets};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use slots::SetIds;
 use table::Table;
+use visit::Findings;
 
 /// A change of which it cannot be told where it goes. The router stays as it was, and nothing was
 /// routed: the caller must invalidate every shape of that relation ([`Router::slots_of`]), or rows
@@ -53,6 +62,7 @@ pub(crate) struct Router {
     /// By the OID of the relation.
     tables: HashMap<u32, Table, RandomState>,
     ids: SetIds,
+    findings: Findings,
 }
 
 impl Router {
@@ -94,6 +104,7 @@ impl Router {
         out: &mut Routed,
     ) -> Result<(), RouteError> {
         clear(out);
+        self.findings.failed.clear();
         let relation = change.relation();
         let Some(table) = self.tables.get(&relation.oid) else { return Ok(()) };
         let operation = change.operation();
@@ -101,10 +112,15 @@ impl Router {
             |row| RouteError::MissingRow { table: relation.table.clone(), operation, row };
         let old = || change.old_row().ok_or_else(|| missing("old"));
         let new = || change.new_row().ok_or_else(|| missing("new"));
+        let findings = &mut self.findings;
         let routed = match operation {
-            Operation::Insert => table.matches(FullRow::new(new()?, None), &mut out.as_is),
-            Operation::Delete => table.matches(FullRow::new(old()?, None), &mut out.as_is),
-            Operation::Update => update(table, &mut self.ids, old()?, new()?, out),
+            Operation::Insert => {
+                table.matches(FullRow::new(new()?, None), &mut out.as_is, findings)
+            }
+            Operation::Delete => {
+                table.matches(FullRow::new(old()?, None), &mut out.as_is, findings)
+            }
+            Operation::Update => update(table, &mut self.ids, old()?, new()?, out, findings),
             Operation::Truncate => {
                 table.all(&mut out.as_is);
                 Ok(())
@@ -112,8 +128,23 @@ impl Router {
         };
         routed.map_err(|error| {
             clear(out);
+            self.findings.failed.clear();
             RouteError::Value { table: relation.table.clone(), error }
         })
+    }
+}
+
+impl Router {
+    /// The shapes whose clauses had no answer for the change that was routed last, and why. The
+    /// caller must invalidate them; whether the change was routed to them too says nothing.
+    pub(crate) fn take_failed(&mut self) -> Vec<(Slot, EvalError)> {
+        std::mem::take(&mut self.findings.failed)
+    }
+
+    /// How many clauses were evaluated so far because an index alone could not tell.
+    #[cfg(test)]
+    pub(crate) fn evaluations(&self) -> u64 {
+        self.findings.evaluations
     }
 }
 
@@ -123,10 +154,18 @@ fn update(
     old: RowRef<'_>,
     new: RowRef<'_>,
     out: &mut Routed,
+    findings: &mut Findings,
 ) -> Result<(), ValueError> {
     let (mut left, mut entered) = (Targets::default(), Targets::default());
     let new = FullRow::new(new, Some(old));
-    table.compare(FullRow::new(old, None), new, &mut out.as_is, &mut left, &mut entered)?;
+    table.compare(
+        FullRow::new(old, None),
+        new,
+        &mut out.as_is,
+        &mut left,
+        &mut entered,
+        findings,
+    )?;
     split::classify(ids, left, entered, out);
     Ok(())
 }

@@ -105,6 +105,27 @@ impl SlotSet {
         }
     }
 
+    /// Adds all slots of `other`.
+    pub(super) fn extend(&mut self, other: &SlotSet, ids: &mut SetIds) {
+        match other {
+            SlotSet::Empty => {}
+            SlotSet::One(slot) => self.insert(*slot, ids),
+            SlotSet::Few(few) => few.iter().for_each(|slot| self.insert(*slot, ids)),
+            SlotSet::Shared(other) => {
+                if let SlotSet::Shared(shared) = self {
+                    *Arc::make_mut(&mut shared.slots) |= &*other.slots;
+                    return;
+                }
+                let mut slots = RoaringBitmap::clone(&other.slots);
+                let mut mine = Targets::default();
+                self.nominate(&mut mine);
+                slots.extend(mine.slots.iter().map(|slot| slot.as_u32()));
+                let shared = Shared { id: ids.take(), slots: Arc::new(slots), changes: 0 };
+                *self = SlotSet::Shared(Box::new(shared));
+            }
+        }
+    }
+
     /// Adds this set to `targets`: single slots at the end of its slots, in whatever order that
     /// gives; a bitmap as one more pointer to it, as it is now.
     #[inline]

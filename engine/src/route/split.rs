@@ -20,6 +20,16 @@ pub(super) fn tidy(targets: &mut Targets) {
     }
 }
 
+/// Moves the sets that `left` and `entered` both have, in one state, to `kept`.
+pub(super) fn keep_common(kept: &mut Targets, left: &mut Targets, entered: &mut Targets) {
+    left.sets.retain(|set| {
+        let same = |other: &SharedSet| Arc::ptr_eq(&set.slots, &other.slots);
+        let Some(place) = entered.sets.iter().position(same) else { return true };
+        kept.sets.push(entered.sets.swap_remove(place));
+        false
+    });
+}
+
 fn in_sets(sets: &[SharedSet], slot: Slot) -> bool {
     sets.iter().any(|set| set.slots.contains(slot.as_u32()))
 }

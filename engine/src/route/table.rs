@@ -2,10 +2,15 @@
 //! clause compares. Rows come in; out come the sets that they match.
 
 use super::column::ColumnIndex;
+use super::path::{PathIndex, probes};
 use super::slots::{SetIds, SlotSet};
-use super::split::tidy;
-use crate::predicate::{FullRow, KeyKind, Predicate, ValueError};
+use super::split::{keep_common, tidy};
+use super::visit::{Clauses, Findings, Visit};
+use crate::predicate::{Clause, FullRow, KeyKind, Predicate, Probe, RowView, ValueError};
 use crate::words::{Slot, Targets};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::sync::Arc;
 
 /// The shapes of one table.
 #[derive(Debug, Default)]
@@ -16,6 +21,9 @@ pub(super) struct Table {
     whole: SlotSet,
     /// No two for the same column and kind.
     columns: Vec<ColumnIndex>,
+    /// The other clauses, by the probes of their paths.
+    paths: HashMap<Box<[Probe]>, PathIndex, RandomState>,
+    clauses: Clauses,
 }
 
 impl Table {
@@ -25,7 +33,11 @@ impl Table {
 
     pub(super) fn insert(&mut self, slot: Slot, predicate: &Predicate, ids: &mut SetIds) {
         self.all.insert(slot, ids);
-        let Predicate::AnyOf(terms) = predicate else { return self.whole.insert(slot, ids) };
+        let terms = match predicate {
+            Predicate::Always => return self.whole.insert(slot, ids),
+            Predicate::Clause(clause) => return self.insert_clause(slot, clause, ids),
+            Predicate::AnyOf(terms) => terms,
+        };
         for term in terms {
             let kind = term.key.kind();
             let index = self.position(term.column, kind).unwrap_or_else(|| {
@@ -38,7 +50,11 @@ impl Table {
 
     pub(super) fn remove(&mut self, slot: Slot, predicate: &Predicate) {
         self.all.remove(slot);
-        let Predicate::AnyOf(terms) = predicate else { return self.whole.remove(slot) };
+        let terms = match predicate {
+            Predicate::Always => return self.whole.remove(slot),
+            Predicate::Clause(clause) => return self.remove_clause(slot, clause),
+            Predicate::AnyOf(terms) => terms,
+        };
         for term in terms {
             let Some(index) = self.position(term.column, term.key.kind()) else { continue };
             self.columns[index].remove(&term.key, slot);
@@ -46,6 +62,47 @@ impl Table {
                 self.columns.swap_remove(index);
             }
         }
+    }
+
+    fn insert_clause(&mut self, slot: Slot, clause: &Arc<Clause>, ids: &mut SetIds) {
+        if self.clauses.insert(slot, Arc::clone(clause)).is_some() {
+            return;
+        }
+        for path in clause.paths() {
+            let probes = probes(&path);
+            let index = self.paths.entry(probes);
+            let index = index.or_insert_with_key(|probes| PathIndex::new(probes.clone()));
+            index.insert(&path, slot, clause, ids);
+        }
+    }
+
+    fn remove_clause(&mut self, slot: Slot, clause: &Arc<Clause>) {
+        if self.clauses.remove(&slot).is_none() {
+            return;
+        }
+        for path in clause.paths() {
+            let probes = probes(&path);
+            let Some(index) = self.paths.get_mut(&probes) else { continue };
+            index.remove(&path, slot, clause);
+            if index.is_empty() {
+                self.paths.remove(&probes);
+            }
+        }
+    }
+
+    /// What `row` matches by clauses that are no list of equalities.
+    fn visit(
+        &self,
+        row: FullRow<'_>,
+        targets: &mut Targets,
+        findings: &mut Findings,
+    ) -> Result<(), ValueError> {
+        let row = RowView::new(row);
+        for index in self.paths.values() {
+            let clauses = &self.clauses;
+            index.visit(&mut Visit { row: &row, clauses, targets, findings })?;
+        }
+        Ok(())
     }
 
     fn position(&self, column: usize, kind: KeyKind) -> Option<usize> {
@@ -62,10 +119,14 @@ impl Table {
         &self,
         row: FullRow<'_>,
         targets: &mut Targets,
+        findings: &mut Findings,
     ) -> Result<(), ValueError> {
         self.whole.nominate(targets);
         for index in &self.columns {
             nominate(index, row, targets)?;
+        }
+        if !self.paths.is_empty() {
+            self.visit(row, targets, findings)?;
         }
         tidy(targets);
         Ok(())
@@ -81,6 +142,7 @@ impl Table {
         kept: &mut Targets,
         left: &mut Targets,
         entered: &mut Targets,
+        findings: &mut Findings,
     ) -> Result<(), ValueError> {
         self.whole.nominate(kept);
         for index in &self.columns {
@@ -90,6 +152,11 @@ impl Table {
                 nominate(index, old, left)?;
                 nominate(index, new, entered)?;
             }
+        }
+        if !self.paths.is_empty() {
+            self.visit(old, left, findings)?;
+            self.visit(new, entered, findings)?;
+            keep_common(kept, left, entered);
         }
         [kept, left, entered].into_iter().for_each(tidy);
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::slots::SHARED_MIN;
 use super::*;
-use crate::predicate::compile;
+use crate::predicate::{ValueError, compile};
 use crate::words::{Column, Form, Fragment, Lsn, Relation, TransactionBuilder, Value};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -291,7 +291,7 @@ fn a_value_that_cannot_be_read_is_an_error_and_routes_nothing() {
     for (row, error) in [
         (
             [Value::Text(b"x"), hot],
-            ValueError::Invalid { column: 0, kind: crate::predicate::KeyKind::Int },
+            ValueError::Invalid { column: 0, expected: crate::predicate::KeyKind::Int.widest() },
         ),
         ([Value::Unchanged, hot], ValueError::NotSent { column: 0 }),
     ] {

@@ -99,6 +99,7 @@ impl Shard {
             if let Err(error) = self.router.route(change, &mut routed) {
                 self.invalidate_table(change, &error.to_string());
             }
+            self.invalidate_failed(change);
             let count = routed.forms().iter().map(|(_, targets)| targets.len()).sum::<u64>();
             if count > 0 {
                 logged += count;
@@ -108,6 +109,14 @@ impl Shard {
         let counters = self.counters();
         counters.changes.add(changes);
         counters.logged.add(logged);
+    }
+
+    /// A clause that has no answer for a row ends its own shape only.
+    fn invalidate_failed(&mut self, change: ChangeRef<'_>) {
+        for (slot, error) in self.router.take_failed() {
+            let cause = format!("the clause cannot be evaluated: {error} (at {})", change.offset());
+            self.invalidate(slot, &cause);
+        }
     }
 
     /// A table that was altered ends its shapes: their clauses and columns mean something else now.

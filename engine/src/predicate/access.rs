@@ -1,0 +1,351 @@
+//! Access: by what of a row the rows of a clause can be found. Each alternative of the clause gives
+//! paths: constants to look up by the values of expressions, and at most one range. A path that
+//! says everything is exact; behind the others the clause is asked.
+
+use super::clause::flattened;
+use super::eval::Rest;
+use super::expr::{ArrayTest, Comparison, E, Expr, Function};
+use super::value::Datum;
+use std::sync::Arc;
+
+/// The most paths of one alternative; lists that would make more are left to the clause itself.
+const PATHS_MAX: usize = 64;
+/// The longest prefix that is looked up.
+const PREFIX_BYTES_MAX: usize = 64;
+
+/// What a row is looked up by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Probe {
+    pub(crate) expr: E,
+    pub(crate) kind: ProbeKind,
+}
+
+/// What of an expression's value is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum ProbeKind {
+    /// The value itself.
+    Value,
+    /// Each element of the array.
+    Element,
+    /// Each beginning of the text.
+    Prefix,
+    /// The same of the text in lower case.
+    PrefixIgnoringCase,
+}
+
+/// Values between two bounds, each with whether it belongs to the range itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) expr: E,
+    pub(crate) low: Option<(Datum<'static>, bool)>,
+    pub(crate) high: Option<(Datum<'static>, bool)>,
+}
+
+/// One way to find rows: all keys are hit, and the range too.
+#[derive(Clone, Debug)]
+pub(crate) struct Path {
+    /// In the order of their probes, no two alike. At most one is not of kind `Value`.
+    pub(crate) keys: Vec<(Probe, Datum<'static>)>,
+    pub(crate) range: Option<Range>,
+    /// Whether every row that is found belongs to the shape.
+    pub(crate) exact: bool,
+}
+
+/// What a condition says that can be looked up.
+enum Fact {
+    Always,
+    Never,
+    /// One of the keys is hit; exact if that is all that it says.
+    Keys(Probe, Vec<Datum<'static>>, bool),
+    Range(Range),
+    /// One of the paths is hit.
+    Any(Vec<Path>),
+    Opaque,
+}
+
+/// The paths of a clause.
+pub(super) fn paths(alternatives: &[Box<[E]>]) -> Vec<Path> {
+    alternatives.iter().flat_map(|conditions| conjunction(conditions)).collect()
+}
+
+/// What is gathered of the conditions of one alternative.
+#[derive(Default)]
+struct Gathered {
+    keys: Vec<(Probe, Vec<Datum<'static>>)>,
+    ranges: Vec<Range>,
+    any: Vec<Vec<Path>>,
+    /// Whether something is left that the paths do not say.
+    rest: bool,
+}
+
+fn conjunction(conditions: &[E]) -> Vec<Path> {
+    let mut gathered = Gathered::default();
+    for condition in conditions {
+        match fact(condition) {
+            Fact::Always => {}
+            Fact::Never => return Vec::new(),
+            Fact::Opaque => gathered.rest = true,
+            Fact::Keys(probe, keys, exact) => {
+                gathered.rest |= !exact;
+                gathered.add_keys(probe, keys);
+            }
+            Fact::Range(range) => gathered.add_range(range),
+            Fact::Any(paths) => gathered.any.push(paths),
+        }
+    }
+    gathered.paths()
+}
+
+impl Gathered {
+    fn add_keys(&mut self, probe: Probe, keys: Vec<Datum<'static>>) {
+        if self.keys.iter().any(|(known, _)| *known == probe) {
+            self.rest = true;
+        } else {
+            self.keys.push((probe, keys));
+        }
+    }
+
+    fn add_range(&mut self, range: Range) {
+        let Some(known) = self.ranges.iter_mut().find(|known| known.expr == range.expr) else {
+            return self.ranges.push(range);
+        };
+        let both = (known.low.is_some() && range.low.is_some())
+            || (known.high.is_some() && range.high.is_some());
+        self.rest |= both;
+        known.low = known.low.take().or(range.low);
+        known.high = known.high.take().or(range.high);
+    }
+
+    fn paths(mut self) -> Vec<Path> {
+        // One key each first, so that lists are multiplied only while the bound allows.
+        self.keys.sort_by_key(|(probe, keys)| (probe.kind != ProbeKind::Value, keys.len()));
+        let mut paths = vec![Path { keys: Vec::new(), range: None, exact: true }];
+        let mut many = false;
+        for (probe, keys) in self.keys {
+            let multiple = probe.kind != ProbeKind::Value;
+            if (multiple && many) || paths.len() * keys.len().max(1) > PATHS_MAX {
+                self.rest = true;
+                continue;
+            }
+            many |= multiple;
+            let with = |path: &Path| {
+                let probe = probe.clone();
+                let path = path.clone();
+                keys.clone().into_iter().map(move |key| {
+                    let mut path = path.clone();
+                    path.keys.push((probe.clone(), key));
+                    path
+                })
+            };
+            paths = paths.iter().flat_map(with).collect();
+        }
+        self.ranges.sort_by_key(|range| range.low.is_none() || range.high.is_none());
+        let mut ranges = self.ranges.into_iter();
+        if let Some(range) = ranges.next() {
+            paths.iter_mut().for_each(|path| path.range = Some(range.clone()));
+        }
+        self.rest |= ranges.next().is_some();
+        let bare = paths.iter().any(|path| path.keys.is_empty() && path.range.is_none());
+        let mut any = self.any.into_iter();
+        if bare && let Some(alternatives) = any.next() {
+            paths = alternatives;
+        }
+        self.rest |= any.next().is_some();
+        for path in &mut paths {
+            path.keys.sort_by(|(a, _), (b, _)| a.cmp(b));
+            path.exact &= !self.rest;
+        }
+        paths
+    }
+}
+
+fn value(expr: &E) -> Probe {
+    Probe { expr: Arc::clone(expr), kind: ProbeKind::Value }
+}
+
+fn not_null(expr: &E) -> Fact {
+    let is_null = value(&Arc::new(Expr::IsNull(Arc::clone(expr))));
+    Fact::Keys(is_null, vec![Datum::Bool(false)], true)
+}
+
+fn fact(condition: &E) -> Fact {
+    match &**condition {
+        Expr::Const(Some(Datum::Bool(true))) => Fact::Always,
+        Expr::Const(_) => Fact::Never,
+        Expr::Compare(op, left, right) => match (&**left, &**right) {
+            (Expr::Const(None), _) | (_, Expr::Const(None)) => Fact::Never,
+            (_, Expr::Const(Some(constant))) => comparison(*op, left, constant, condition),
+            (Expr::Const(Some(constant)), _) => {
+                comparison(op.mirrored(), right, constant, condition)
+            }
+            _ => as_is(condition),
+        },
+        Expr::In(arg, set, _) => Fact::Keys(value(arg), set.to_vec(), true),
+        Expr::Quantified { op: Comparison::Eq, all: false, left, right } => {
+            any(left, right, condition)
+        }
+        Expr::Like(arg, pattern) => {
+            let (prefix, rest) = pattern.prefix();
+            like(arg, prefix, rest, pattern.ignores_case())
+        }
+        Expr::ArrayTest(test, left, right) => array_test(*test, left, right, condition),
+        Expr::IsBool(arg, expected) if !has_constant(arg) => {
+            Fact::Keys(value(arg), vec![Datum::Bool(*expected)], true)
+        }
+        Expr::Not(arg) => match &**arg {
+            Expr::Distinct(left, right) => match (&**left, &**right) {
+                (_, Expr::Const(constant)) => not_distinct(left, constant.as_ref()),
+                (Expr::Const(constant), _) => not_distinct(right, constant.as_ref()),
+                _ => as_is(condition),
+            },
+            _ if !has_constant(arg) => Fact::Keys(value(arg), vec![Datum::Bool(false)], true),
+            _ => Fact::Opaque,
+        },
+        Expr::Or(_) => alternatives(condition),
+        _ => as_is(condition),
+    }
+}
+
+/// A condition without constants is evaluated once a change for all clauses that have it.
+fn as_is(condition: &E) -> Fact {
+    if has_constant(condition) {
+        Fact::Opaque
+    } else {
+        Fact::Keys(value(condition), vec![Datum::Bool(true)], true)
+    }
+}
+
+fn comparison(op: Comparison, arg: &E, constant: &Datum<'static>, condition: &E) -> Fact {
+    let range = |low, high| Fact::Range(Range { expr: Arc::clone(arg), low, high });
+    let bound = |inclusive| Some((constant.clone(), inclusive));
+    match op {
+        Comparison::Eq => Fact::Keys(value(arg), vec![constant.clone()], true),
+        Comparison::NotEq => as_is(condition),
+        Comparison::Less => range(None, bound(false)),
+        Comparison::LessEq => range(None, bound(true)),
+        Comparison::Greater => range(bound(false), None),
+        Comparison::GreaterEq => range(bound(true), None),
+    }
+}
+
+fn not_distinct(arg: &E, constant: Option<&Datum<'static>>) -> Fact {
+    match constant {
+        Some(constant) => Fact::Keys(value(arg), vec![constant.clone()], true),
+        None => {
+            let is_null = value(&Arc::new(Expr::IsNull(Arc::clone(arg))));
+            Fact::Keys(is_null, vec![Datum::Bool(true)], true)
+        }
+    }
+}
+
+fn distinct(items: &[Option<Datum<'static>>]) -> Vec<Datum<'static>> {
+    let mut keys: Vec<_> = items.iter().flatten().cloned().collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+fn any(left: &E, right: &E, condition: &E) -> Fact {
+    match (&**left, &**right) {
+        (Expr::Const(None), _) | (_, Expr::Const(None)) => Fact::Never,
+        (_, Expr::Const(Some(Datum::Array(array)))) => {
+            Fact::Keys(value(left), distinct(&array.items), true)
+        }
+        (Expr::Const(Some(constant)), _) => {
+            let probe = Probe { expr: Arc::clone(right), kind: ProbeKind::Element };
+            Fact::Keys(probe, vec![constant.clone()], true)
+        }
+        _ => as_is(condition),
+    }
+}
+
+fn like(arg: &E, prefix: &[u8], rest: Rest, ignore_case: bool) -> Fact {
+    let text = |bytes: &[u8]| Datum::owned(bytes.to_vec());
+    match (prefix, rest) {
+        (_, Rest::Nothing) if ignore_case => {
+            let lower = Expr::Call(Function::Lower, Box::new([Arc::clone(arg)]));
+            Fact::Keys(value(&Arc::new(lower)), vec![text(prefix)], true)
+        }
+        (_, Rest::Nothing) => Fact::Keys(value(arg), vec![text(prefix)], true),
+        ([], Rest::Anything) => not_null(arg),
+        ([], Rest::Something) => Fact::Opaque,
+        (prefix, rest) => {
+            let kind = match ignore_case {
+                true => ProbeKind::PrefixIgnoringCase,
+                false => ProbeKind::Prefix,
+            };
+            let looked_up = &prefix[..prefix.len().min(PREFIX_BYTES_MAX)];
+            let exact = rest == Rest::Anything && looked_up.len() == prefix.len();
+            Fact::Keys(Probe { expr: Arc::clone(arg), kind }, vec![text(looked_up)], exact)
+        }
+    }
+}
+
+fn array_test(test: ArrayTest, left: &E, right: &E, condition: &E) -> Fact {
+    let element = |expr: &E| Probe { expr: Arc::clone(expr), kind: ProbeKind::Element };
+    match (test, &**left, &**right) {
+        (_, Expr::Const(None), _) | (_, _, Expr::Const(None)) => Fact::Never,
+        (ArrayTest::Contains, _, Expr::Const(Some(Datum::Array(array)))) => {
+            let keys = distinct(&array.items);
+            if array.items.iter().any(Option::is_none) {
+                return Fact::Never;
+            }
+            let exact = keys.len() == 1;
+            match keys.into_iter().next() {
+                None => not_null(left),
+                Some(key) => Fact::Keys(element(left), vec![key], exact),
+            }
+        }
+        (ArrayTest::Overlaps, _, Expr::Const(Some(Datum::Array(array)))) => {
+            Fact::Keys(element(left), distinct(&array.items), true)
+        }
+        (ArrayTest::Overlaps, Expr::Const(Some(Datum::Array(array))), _) => {
+            Fact::Keys(element(right), distinct(&array.items), true)
+        }
+        _ => as_is(condition),
+    }
+}
+
+/// An OR inside of an AND: of use if all of its parts can be looked up.
+fn alternatives(condition: &E) -> Fact {
+    let parts = flattened(condition, true);
+    let paths: Vec<Path> =
+        parts.iter().flat_map(|part| conjunction(&flattened(part, false))).collect();
+    let found = paths.iter().all(|path| !path.keys.is_empty() || path.range.is_some());
+    if found && paths.len() <= PATHS_MAX { Fact::Any(paths) } else { as_is(condition) }
+}
+
+/// Whether a constant stands somewhere in `expr`: then other clauses are likely to have another.
+fn has_constant(expr: &Expr) -> bool {
+    let any = |items: &[&E]| items.iter().any(|item| has_constant(item));
+    let list = |items: &[E]| items.iter().any(|item| has_constant(item));
+    match expr {
+        Expr::Const(_) | Expr::In(..) | Expr::Like(..) | Expr::Match(..) => true,
+        Expr::Column(..) => false,
+        Expr::Not(arg)
+        | Expr::IsNull(arg)
+        | Expr::IsBool(arg, _)
+        | Expr::Negate(_, arg)
+        | Expr::NegateInterval(arg)
+        | Expr::Cast(_, arg) => has_constant(arg),
+        Expr::Compare(_, left, right)
+        | Expr::Distinct(left, right)
+        | Expr::Quantified { left, right, .. }
+        | Expr::NullIf(left, right)
+        | Expr::Arith(_, _, left, right)
+        | Expr::Time(_, left, right)
+        | Expr::Concat(left, right)
+        | Expr::ArrayTest(_, left, right)
+        | Expr::LikeComputed { arg: left, pattern: right, .. } => any(&[left, right]),
+        Expr::And(items)
+        | Expr::Or(items)
+        | Expr::Coalesce(items)
+        | Expr::Extreme { items, .. }
+        | Expr::Call(_, items)
+        | Expr::Array(items) => list(items),
+        Expr::Subscript(array, indexes) => has_constant(array) || list(indexes),
+        Expr::Case(branches, otherwise) => {
+            has_constant(otherwise) || branches.iter().any(|(c, v)| any(&[c, v]))
+        }
+    }
+}

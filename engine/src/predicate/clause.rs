@@ -1,0 +1,155 @@
+//! Clauses in their normal form: an OR of ANDs, as far as the top of the tree goes. What is nothing
+//! but `column = constant` joined with OR becomes a list of those, which the router looks up
+//! without evaluating anything.
+
+use super::access::{self, Path};
+use super::error::{EvalError, Position};
+use super::eval::{RowView, truth};
+use super::expr::{Comparison, E, Expr};
+use super::key::{Key, KeyKind};
+use super::types::Scalar;
+use super::value::Datum;
+use super::{Equality, Predicate, TERMS_MAX};
+use crate::words::Relation;
+use std::sync::Arc;
+
+/// A condition that is true of a row, or not, or has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Clause {
+    /// Each holds if all of its conditions do; the clause holds if one of them does.
+    pub(super) alternatives: Box<[Box<[E]>]>,
+}
+
+impl Clause {
+    /// Whether the row belongs to the shape. An alternative with a condition that is not true does
+    /// not hold, whatever its other conditions are; an alternative that holds decides.
+    ///
+    /// # Errors
+    /// When an error is left that nothing decides over.
+    pub(crate) fn matches<'a>(&'a self, row: &RowView<'a>) -> Result<bool, EvalError> {
+        let mut error = None;
+        for conditions in &self.alternatives {
+            let mut failed = None;
+            let mut holds = true;
+            for condition in conditions {
+                match truth(condition, row) {
+                    Ok(Some(true)) => {}
+                    Ok(_) => {
+                        holds = false;
+                        break;
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+            match failed {
+                None if holds => return Ok(true),
+                Some(failed) if holds => error = error.or(Some(failed)),
+                _ => {}
+            }
+        }
+        error.map_or(Ok(false), Err)
+    }
+
+    /// How the rows that it takes can be found: each is found by one of these at least.
+    pub(crate) fn paths(&self) -> Vec<Path> {
+        access::paths(&self.alternatives)
+    }
+}
+
+/// The predicate that `condition` is. An error is where there are too many terms, if that is known.
+pub(super) fn predicate(relation: &Relation, condition: E) -> Result<Predicate, Option<Position>> {
+    let mut alternatives = Vec::new();
+    let mut equalities = Some(Vec::new());
+    for condition in flattened(&condition, true) {
+        match &*condition {
+            Expr::Const(Some(Datum::Bool(true))) => return Ok(Predicate::Always),
+            Expr::Const(_) => continue,
+            _ => {}
+        }
+        if let Some(terms) = &mut equalities {
+            match equalities_of(relation, &condition) {
+                Some(more) => terms.extend(more),
+                None => equalities = None,
+            }
+        }
+        alternatives.push(flattened(&condition, false).into_boxed_slice());
+    }
+    let count = equalities.as_ref().map_or(alternatives.len(), Vec::len);
+    if count > TERMS_MAX {
+        return Err(None);
+    }
+    Ok(match equalities {
+        Some(terms) => Predicate::any_of(terms),
+        None => Predicate::Clause(Arc::new(Clause { alternatives: alternatives.into() })),
+    })
+}
+
+/// The parts of nested ORs, or of nested ANDs, in order.
+pub(super) fn flattened(condition: &E, or: bool) -> Vec<E> {
+    let mut parts = Vec::new();
+    let mut stack = vec![condition];
+    while let Some(next) = stack.pop() {
+        match (&**next, or) {
+            (Expr::Or(items), true) | (Expr::And(items), false) => stack.extend(items.iter().rev()),
+            _ => parts.push(Arc::clone(next)),
+        }
+    }
+    parts
+}
+
+/// `condition` as comparisons of columns with constants; none if it is never true.
+fn equalities_of(relation: &Relation, condition: &Expr) -> Option<Vec<Equality>> {
+    let term = |column: &E, value: &Datum<'_>| equality(relation, column, value);
+    match condition {
+        Expr::Compare(Comparison::Eq, left, right) => match (&**left, &**right) {
+            (Expr::Const(None), _) | (_, Expr::Const(None)) => Some(Vec::new()),
+            (_, Expr::Const(Some(value))) => term(left, value),
+            (Expr::Const(Some(value)), _) => term(right, value),
+            _ => None,
+        },
+        Expr::In(column, set, _) => {
+            let terms = set.iter().map(|value| term(column, value)).collect::<Option<Vec<_>>>()?;
+            Some(terms.into_iter().flatten().collect())
+        }
+        Expr::Not(column) => term(column, &Datum::Bool(false)).filter(|_| is_bool(column)),
+        Expr::IsBool(column, value) => term(column, &Datum::Bool(*value)),
+        Expr::Column(index, of) if *of == Scalar::Bool.plain() => {
+            Some(vec![Equality { column: *index, key: Key::Bool(true) }])
+        }
+        _ => None,
+    }
+}
+
+fn is_bool(expr: &Expr) -> bool {
+    matches!(expr, Expr::Column(_, of) if *of == Scalar::Bool.plain())
+}
+
+/// `column = value`; none if the column's type cannot hold it.
+fn equality(relation: &Relation, column: &Expr, value: &Datum<'_>) -> Option<Vec<Equality>> {
+    // An integer column beside a numeric constant, which is what a very large integer is too.
+    if let (Expr::Cast(cast, column), Datum::Num(value)) = (column, value)
+        && cast.from.is_int()
+        && cast.to == Scalar::Numeric
+    {
+        return match value.exact_int() {
+            Some(value) => equality(relation, column, &Datum::Int(value)),
+            None => Some(Vec::new()),
+        };
+    }
+    let Expr::Column(index, of) = column else { return None };
+    let key = match (KeyKind::of(*of)?, value) {
+        (KeyKind::Bool, Datum::Bool(value)) => Key::Bool(*value),
+        (KeyKind::Int, Datum::Int(value)) => Key::Int(*value),
+        (KeyKind::Uuid, Datum::Uuid(value)) => Key::Uuid(*value),
+        (KeyKind::Text, Datum::Bytes(value)) => Key::Text(value.as_ref().into()),
+        _ => return None,
+    };
+    // A jsonb column that is cast to text is read as text too.
+    let declared = super::types::Type::of(relation.columns.get(*index)?.type_oid)?;
+    let holds = match (declared.scalar, &key) {
+        (Scalar::Int2, Key::Int(value)) => i16::try_from(*value).is_ok(),
+        (Scalar::Int4, Key::Int(value)) => i32::try_from(*value).is_ok(),
+        _ => true,
+    };
+    Some(if holds { vec![Equality { column: *index, key }] } else { Vec::new() })
+}

@@ -1,0 +1,152 @@
+//! Tokens: a clause cut up by sqlparser, blanks and comments left out, each with its place; and the
+//! bounds that are checked before anything is built.
+
+use crate::predicate::error::{Position, WhereError};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::tokenizer::{Location, Token, Tokenizer, Word};
+
+/// A clause's longest text.
+pub(crate) const CLAUSE_BYTES_MAX: usize = 64 << 10;
+/// The most tokens. `(("schema"."table"."column") = (-7)) OR` has 16.
+pub(crate) const TOKENS_MAX: usize = 16_000;
+/// How deep brackets, functions and the like may stand in one another. Each level costs the parser
+/// some frames of stack.
+pub(crate) const NESTING_MAX: usize = 50;
+
+/// A clause's tokens, and where the parser is in them.
+pub(super) struct Tokens {
+    tokens: Vec<(Token, Position)>,
+    end: Position,
+    next: usize,
+    nesting: usize,
+}
+
+impl Tokens {
+    pub(super) fn new(clause: &str) -> Result<Tokens, WhereError> {
+        if clause.len() > CLAUSE_BYTES_MAX {
+            let bytes = clause.len();
+            return Err(WhereError::TooLong { bytes, bytes_max: CLAUSE_BYTES_MAX });
+        }
+        let dialect = PostgreSqlDialect {};
+        let all = Tokenizer::new(&dialect, clause).tokenize_with_location().map_err(|error| {
+            WhereError::Syntax { message: error.message, position: error.location.into() }
+        })?;
+        let visible = |token: &Token| !matches!(token, Token::Whitespace(_) | Token::EOF);
+        let tokens: Vec<(Token, Position)> = all
+            .into_iter()
+            .filter(|token| visible(&token.token))
+            .map(|token| (token.token, token.span.start.into()))
+            .collect();
+        if let Some((_, position)) = tokens.get(TOKENS_MAX) {
+            let (what, position) = ("words and signs", *position);
+            return Err(WhereError::TooComplex { what, count_max: TOKENS_MAX, position });
+        }
+        Ok(Tokens { tokens, end: end_of(clause), next: 0, nesting: 0 })
+    }
+
+    /// The next token, if there is one.
+    pub(super) fn peek(&self) -> Option<&Token> {
+        self.peek_at(0)
+    }
+
+    /// The token after so many others.
+    pub(super) fn peek_at(&self, ahead: usize) -> Option<&Token> {
+        self.tokens.get(self.next + ahead).map(|(token, _)| token)
+    }
+
+    /// Where the next token stands, or the text ends.
+    pub(super) fn place(&self) -> Position {
+        self.tokens.get(self.next).map_or(self.end, |(_, position)| *position)
+    }
+
+    pub(super) fn advance(&mut self) {
+        self.next += 1;
+    }
+
+    /// The next token as a word without quotes.
+    fn word_at(&self, ahead: usize) -> Option<&Word> {
+        match self.peek_at(ahead) {
+            Some(Token::Word(word)) if word.quote_style.is_none() => Some(word),
+            _ => None,
+        }
+    }
+
+    /// Whether the tokens after so many others are these words, whatever their case.
+    pub(super) fn are_words(&self, ahead: usize, words: &[&str]) -> bool {
+        words.iter().enumerate().all(|(index, expected)| {
+            self.word_at(ahead + index).is_some_and(|w| w.value.eq_ignore_ascii_case(expected))
+        })
+    }
+
+    /// Takes the next token if it is the word `word`.
+    pub(super) fn take_word(&mut self, word: &str) -> bool {
+        let found = self.are_words(0, &[word]);
+        self.next += usize::from(found);
+        found
+    }
+
+    /// Takes the next token if it is `token`.
+    pub(super) fn take(&mut self, token: &Token) -> bool {
+        let found = self.peek() == Some(token);
+        self.next += usize::from(found);
+        found
+    }
+
+    /// Takes `token`, or fails.
+    pub(super) fn expect(&mut self, token: &Token) -> Result<(), WhereError> {
+        if self.take(token) { Ok(()) } else { Err(self.unexpected(&token.to_string())) }
+    }
+
+    /// Takes the word `word`, or fails.
+    pub(super) fn expect_word(&mut self, word: &str) -> Result<(), WhereError> {
+        if self.take_word(word) { Ok(()) } else { Err(self.unexpected(word)) }
+    }
+
+    /// Fails unless the text ends here.
+    pub(super) fn end(&self) -> Result<(), WhereError> {
+        if self.peek().is_none() { Ok(()) } else { Err(self.unexpected("an operator or the end")) }
+    }
+
+    /// The error that the next token is not what was `expected`.
+    pub(super) fn unexpected(&self, expected: &str) -> WhereError {
+        let found = self.peek().map_or("the end".to_owned(), Token::to_string);
+        self.syntax(format!("expected {expected}, found {found}"))
+    }
+
+    /// A syntax error at the next token.
+    pub(super) fn syntax(&self, message: String) -> WhereError {
+        WhereError::Syntax { message, position: self.place() }
+    }
+
+    /// The error that what starts at the next token is outside of the language.
+    pub(super) fn unsupported(&self, what: &str) -> WhereError {
+        WhereError::Unsupported { what: what.into(), position: self.place() }
+    }
+
+    /// Runs `inner` one level deeper.
+    pub(super) fn nested<T>(
+        &mut self,
+        inner: impl FnOnce(&mut Tokens) -> Result<T, WhereError>,
+    ) -> Result<T, WhereError> {
+        if self.nesting == NESTING_MAX {
+            let (what, count_max) = ("levels of nesting", NESTING_MAX);
+            return Err(WhereError::TooComplex { what, count_max, position: self.place() });
+        }
+        self.nesting += 1;
+        let result = inner(self);
+        self.nesting -= 1;
+        result
+    }
+}
+
+fn end_of(clause: &str) -> Position {
+    let (before, last) = clause.rsplit_once('\n').map_or(("", clause), |split| split);
+    let line = if last.len() == clause.len() { 1 } else { before.matches('\n').count() as u64 + 2 };
+    Position { line, column: last.chars().count() as u64 + 1 }
+}
+
+impl From<Location> for Position {
+    fn from(location: Location) -> Position {
+        Position { line: location.line, column: location.column }
+    }
+}

@@ -1,0 +1,276 @@
+//! Paths: the shapes of one table that are found by the same expressions. A row's values of those
+//! are looked up together; behind them stand the shapes that need nothing more, those that want an
+//! expression in a range, and those whose clause must be asked.
+
+use super::range::RangeIndex;
+use super::slots::{SetIds, SlotSet};
+use super::visit::Visit;
+use crate::predicate::{Clause, Datum, EvalError, Path, Probe, ProbeKind, ValueError, eval};
+use crate::words::{Slot, Targets};
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashTable, hash_table::Entry};
+use smallvec::SmallVec;
+use std::borrow::Cow;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// The shapes behind one combination of constants.
+#[derive(Debug, Default)]
+struct Leaf {
+    exact: SlotSet,
+    ranges: Vec<RangeIndex>,
+    /// By clause, so that equal ones are asked once.
+    asked: HashMap<Arc<Clause>, SlotSet, RandomState>,
+}
+
+#[derive(Debug)]
+struct Keyed {
+    key: Box<[Datum<'static>]>,
+    leaf: Leaf,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(super) struct PathIndex {
+    probes: Box<[Probe]>,
+    leaves: HashTable<Keyed>,
+    hasher: RandomState,
+    /// The lengths of the prefixes that are looked up, and how many shapes have each.
+    lengths: Vec<(usize, usize)>,
+}
+
+type Keys<'a> = SmallVec<[Datum<'a>; 2]>;
+
+fn hash_of(hasher: &RandomState, key: &[Datum<'_>]) -> u64 {
+    let mut state = hasher.build_hasher();
+    key.iter().for_each(|part| part.hash(&mut state));
+    state.finish()
+}
+
+/// The probes of a path, which name its index.
+pub(super) fn probes(path: &Path) -> Box<[Probe]> {
+    path.keys.iter().map(|(probe, _)| probe.clone()).collect()
+}
+
+impl PathIndex {
+    pub(super) fn new(probes: Box<[Probe]>) -> PathIndex {
+        let (leaves, hasher) = (HashTable::new(), RandomState::default());
+        PathIndex { probes, leaves, hasher, lengths: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.leaves.is_empty()
+    }
+
+    /// Adds `slot`, whose clause has `path`, which has the probes of this index.
+    pub(super) fn insert(
+        &mut self,
+        path: &Path,
+        slot: Slot,
+        clause: &Arc<Clause>,
+        ids: &mut SetIds,
+    ) {
+        let key: Box<[Datum<'static>]> = path.keys.iter().map(|(_, key)| key.clone()).collect();
+        if let Some(length) = self.prefix_length(&key) {
+            match self.lengths.binary_search_by_key(&length, |(length, _)| *length) {
+                Ok(place) => self.lengths[place].1 += 1,
+                Err(place) => self.lengths.insert(place, (length, 1)),
+            }
+        }
+        let hash = hash_of(&self.hasher, &key);
+        let rehash = |keyed: &Keyed| hash_of(&self.hasher, &keyed.key);
+        let leaf = match self.leaves.entry(hash, |keyed| keyed.key == key, rehash) {
+            Entry::Occupied(entry) => &mut entry.into_mut().leaf,
+            Entry::Vacant(entry) => {
+                &mut entry.insert(Keyed { key, leaf: Leaf::default() }).into_mut().leaf
+            }
+        };
+        leaf.insert(path, slot, clause, ids);
+    }
+
+    /// Takes out what [`insert`](PathIndex::insert) put in with the same arguments.
+    pub(super) fn remove(&mut self, path: &Path, slot: Slot, clause: &Arc<Clause>) {
+        let key: SmallVec<[Datum<'static>; 2]> =
+            path.keys.iter().map(|(_, key)| key.clone()).collect();
+        let hash = hash_of(&self.hasher, &key);
+        let Ok(mut entry) = self.leaves.find_entry(hash, |keyed| *keyed.key == *key) else {
+            return;
+        };
+        let leaf = &mut entry.get_mut().leaf;
+        leaf.remove(path, slot, clause);
+        if leaf.is_empty() {
+            entry.remove();
+            if self.leaves.capacity() > 8 * self.leaves.len().max(8) {
+                let hasher = &self.hasher;
+                self.leaves.shrink_to(self.leaves.len() * 2, |keyed| hash_of(hasher, &keyed.key));
+            }
+        }
+        if let Some(length) = self.prefix_length(&key)
+            && let Ok(place) = self.lengths.binary_search_by_key(&length, |(length, _)| *length)
+        {
+            self.lengths[place].1 -= 1;
+            if self.lengths[place].1 == 0 {
+                self.lengths.remove(place);
+            }
+        }
+    }
+
+    fn prefix_length(&self, key: &[Datum<'_>]) -> Option<usize> {
+        self.probes.iter().zip(key).find_map(|(probe, key)| match (probe.kind, key) {
+            (ProbeKind::Prefix | ProbeKind::PrefixIgnoringCase, Datum::Bytes(text)) => {
+                Some(text.len())
+            }
+            _ => None,
+        })
+    }
+
+    /// Finds the shapes that the visit's row belongs to.
+    pub(super) fn visit<'a>(&'a self, visit: &mut Visit<'_, 'a>) -> Result<(), ValueError> {
+        let mut keys = Keys::new();
+        let mut many = None;
+        for (index, probe) in self.probes.iter().enumerate() {
+            match eval(&probe.expr, visit.row) {
+                Ok(Some(value)) if probe.kind == ProbeKind::Value => keys.push(value),
+                Ok(Some(value)) => {
+                    many = Some((index, probe.kind, value));
+                    keys.push(Datum::Bool(false));
+                }
+                Ok(None) => return Ok(()),
+                Err(EvalError::Value(error)) => return Err(error),
+                // Whoever is here may have this error, unless something else decides.
+                Err(_) => return self.ask_all(visit),
+            }
+        }
+        match many {
+            None => self.look_up(&keys, visit),
+            Some((place, ProbeKind::Element, Datum::Array(array))) => {
+                let mut items: Vec<&Datum<'static>> = array.items.iter().flatten().collect();
+                items.sort_unstable();
+                items.dedup();
+                for item in items {
+                    keys[place] = item.clone();
+                    self.look_up(&keys, visit)?;
+                }
+                Ok(())
+            }
+            Some((place, kind, Datum::Bytes(text))) => {
+                let text = match kind {
+                    ProbeKind::PrefixIgnoringCase => Cow::Owned(text.to_ascii_lowercase()),
+                    _ => text,
+                };
+                self.look_up_prefixes(&keys, place, &text, visit)
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn look_up_prefixes<'a>(
+        &'a self,
+        keys: &Keys<'_>,
+        place: usize,
+        text: &[u8],
+        visit: &mut Visit<'_, 'a>,
+    ) -> Result<(), ValueError> {
+        let mut keys: Keys<'_> = keys.iter().map(Datum::borrowed).collect();
+        for (length, _) in &self.lengths {
+            let Some(prefix) = text.get(..*length) else { break };
+            keys[place] = Datum::Bytes(Cow::Borrowed(prefix));
+            self.look_up(&keys, visit)?;
+        }
+        Ok(())
+    }
+
+    fn look_up<'a>(
+        &'a self,
+        keys: &[Datum<'_>],
+        visit: &mut Visit<'_, 'a>,
+    ) -> Result<(), ValueError> {
+        let hash = hash_of(&self.hasher, keys);
+        match self.leaves.find(hash, |keyed| *keyed.key == *keys) {
+            Some(keyed) => keyed.leaf.visit(visit),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks every shape of the index.
+    fn ask_all<'a>(&'a self, visit: &mut Visit<'_, 'a>) -> Result<(), ValueError> {
+        for keyed in &self.leaves {
+            let leaf = &keyed.leaf;
+            let mut candidates = Targets::default();
+            leaf.exact.nominate(&mut candidates);
+            leaf.ranges.iter().for_each(|range| range.all(&mut candidates));
+            visit.ask_each(&candidates)?;
+            leaf.ask(visit)?;
+        }
+        Ok(())
+    }
+}
+
+impl Leaf {
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.ranges.is_empty() && self.asked.is_empty()
+    }
+
+    fn range(&self, path: &Path) -> Option<usize> {
+        let range = path.range.as_ref()?;
+        let same = |index: &RangeIndex| index.exact == path.exact && index.expr == range.expr;
+        self.ranges.iter().position(same)
+    }
+
+    fn insert(&mut self, path: &Path, slot: Slot, clause: &Arc<Clause>, ids: &mut SetIds) {
+        if let Some(range) = &path.range {
+            let place = self.range(path).unwrap_or_else(|| {
+                self.ranges.push(RangeIndex::new(Arc::clone(&range.expr), path.exact));
+                self.ranges.len() - 1
+            });
+            self.ranges[place].insert(range, slot, ids);
+        } else if path.exact {
+            self.exact.insert(slot, ids);
+        } else {
+            self.asked.entry(Arc::clone(clause)).or_default().insert(slot, ids);
+        }
+    }
+
+    fn remove(&mut self, path: &Path, slot: Slot, clause: &Arc<Clause>) {
+        if let Some(range) = &path.range {
+            let Some(place) = self.range(path) else { return };
+            self.ranges[place].remove(range, slot);
+            if self.ranges[place].is_empty() {
+                self.ranges.swap_remove(place);
+            }
+        } else if path.exact {
+            self.exact.remove(slot);
+        } else if let Some(set) = self.asked.get_mut(clause) {
+            set.remove(slot);
+            if set.is_empty() {
+                self.asked.remove(clause);
+            }
+        }
+    }
+
+    fn visit<'a>(&'a self, visit: &mut Visit<'_, 'a>) -> Result<(), ValueError> {
+        self.exact.nominate(visit.targets);
+        for range in &self.ranges {
+            let mut candidates = Targets::default();
+            match eval(&range.expr, visit.row) {
+                Ok(None) => continue,
+                Ok(Some(value)) if range.exact => {
+                    range.nominate(&value, visit.targets);
+                    continue;
+                }
+                Ok(Some(value)) => range.nominate(&value, &mut candidates),
+                Err(EvalError::Value(error)) => return Err(error),
+                Err(_) => range.all(&mut candidates),
+            }
+            visit.ask_each(&candidates)?;
+        }
+        self.ask(visit)
+    }
+
+    fn ask<'a>(&'a self, visit: &mut Visit<'_, 'a>) -> Result<(), ValueError> {
+        for (clause, slots) in &self.asked {
+            visit.ask(clause, slots)?;
+        }
+        Ok(())
+    }
+}

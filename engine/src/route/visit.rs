@@ -1,0 +1,61 @@
+//! Visit: one row on its way through a table's index. What the index finds is gathered here, and
+//! whom it cannot be sure of is asked here, each clause by itself: one that fails fails alone.
+
+use super::slots::SlotSet;
+use crate::predicate::{Clause, EvalError, RowView, ValueError};
+use crate::words::{Slot, Targets};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// The clauses that are no list of equalities, by their slots.
+pub(super) type Clauses = HashMap<Slot, Arc<Clause>, RandomState>;
+
+/// What outlives a visit.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Who has no answer for a row, and why.
+    pub(super) failed: Vec<(Slot, EvalError)>,
+    /// Clauses that were asked.
+    pub(super) evaluations: u64,
+}
+
+/// See the file's head.
+pub(super) struct Visit<'v, 'a> {
+    pub(super) row: &'v RowView<'a>,
+    pub(super) clauses: &'a Clauses,
+    pub(super) targets: &'v mut Targets,
+    pub(super) findings: &'v mut Findings,
+}
+
+impl<'a> Visit<'_, 'a> {
+    /// Asks `clause` for all of `slots`, which have it.
+    pub(super) fn ask(&mut self, clause: &'a Clause, slots: &SlotSet) -> Result<(), ValueError> {
+        self.findings.evaluations += 1;
+        match clause.matches(self.row) {
+            Ok(true) => slots.nominate(self.targets),
+            Ok(false) => {}
+            Err(EvalError::Value(error)) => return Err(error),
+            Err(error) => {
+                let mut failed = Targets::default();
+                slots.nominate(&mut failed);
+                failed.for_each(|slot| self.findings.failed.push((slot, error.clone())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks each of `candidates` by itself.
+    pub(super) fn ask_each(&mut self, candidates: &Targets) -> Result<(), ValueError> {
+        let clauses = self.clauses;
+        let mut result = Ok(());
+        candidates.for_each(|slot| {
+            if result.is_ok()
+                && let Some(clause) = clauses.get(&slot)
+            {
+                result = self.ask(clause, &SlotSet::One(slot));
+            }
+        });
+        result
+    }
+}
