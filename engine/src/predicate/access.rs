@@ -320,7 +320,7 @@ fn has_constant(expr: &Expr) -> bool {
     let any = |items: &[&E]| items.iter().any(|item| has_constant(item));
     let list = |items: &[E]| items.iter().any(|item| has_constant(item));
     match expr {
-        Expr::Const(_) | Expr::In(..) | Expr::Like(..) | Expr::Match(..) => true,
+        Expr::Const(_) | Expr::Place(_) | Expr::In(..) | Expr::Like(..) | Expr::Match(..) => true,
         Expr::Column(..) => false,
         Expr::Not(arg)
         | Expr::IsNull(arg)

@@ -14,6 +14,8 @@ pub(crate) type E = Arc<Expr>;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Expr {
     Const(Option<Datum<'static>>),
+    /// Where a form has had an integer: it has no value by itself.
+    Place(usize),
     /// A column's index, and the type to read it as.
     Column(usize, Type),
     Not(E),

@@ -14,6 +14,7 @@ mod clause;
 mod error;
 mod eval;
 mod expr;
+mod form;
 mod key;
 mod syntax;
 mod types;
@@ -26,6 +27,7 @@ pub(crate) use clause::Clause;
 pub(crate) use error::{EvalError, ValueError};
 pub(crate) use eval::{RowView, eval};
 pub(crate) use expr::E;
+pub(crate) use form::{Constants, Form};
 pub(crate) use key::{Key, KeyKind, KeyRef};
 pub(crate) use value::Datum;
 

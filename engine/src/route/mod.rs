@@ -7,6 +7,7 @@
 //! all that the clause says, it nominates, and the clause decides. A clause that has no answer for
 //! a row (it divides by zero, say) is its own shape's trouble, nobody else's.
 
+mod asked;
 mod column;
 mod cuts;
 mod intervals;

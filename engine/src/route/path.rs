@@ -2,13 +2,14 @@
 //! are looked up together; behind them stand the shapes that need nothing more, those that want an
 //! expression in a range, and those whose clause must be asked.
 
+use super::asked::Asked;
 use super::range::RangeIndex;
 use super::slots::{SetIds, SlotSet};
 use super::visit::Visit;
 use crate::predicate::{Clause, Datum, EvalError, Path, Probe, ProbeKind, ValueError, eval};
 use crate::words::{Slot, Targets};
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashTable, hash_table::Entry};
+use hashbrown::{HashTable, hash_table::Entry};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -19,8 +20,7 @@ use std::sync::Arc;
 struct Leaf {
     exact: SlotSet,
     ranges: Vec<RangeIndex>,
-    /// By clause, so that equal ones are asked once.
-    asked: HashMap<Arc<Clause>, SlotSet, RandomState>,
+    asked: Asked,
 }
 
 #[derive(Debug)]
@@ -200,7 +200,7 @@ impl PathIndex {
             leaf.exact.nominate(&mut candidates);
             leaf.ranges.iter().for_each(|range| range.all(&mut candidates));
             visit.ask_each(&candidates)?;
-            leaf.ask(visit)?;
+            leaf.asked.visit(visit)?;
         }
         Ok(())
     }
@@ -227,7 +227,7 @@ impl Leaf {
         } else if path.exact {
             self.exact.insert(slot, ids);
         } else {
-            self.asked.entry(Arc::clone(clause)).or_default().insert(slot, ids);
+            self.asked.insert(slot, clause, ids);
         }
     }
 
@@ -240,11 +240,8 @@ impl Leaf {
             }
         } else if path.exact {
             self.exact.remove(slot);
-        } else if let Some(set) = self.asked.get_mut(clause) {
-            set.remove(slot);
-            if set.is_empty() {
-                self.asked.remove(clause);
-            }
+        } else {
+            self.asked.remove(slot, clause);
         }
     }
 
@@ -264,13 +261,6 @@ impl Leaf {
             }
             visit.ask_each(&candidates)?;
         }
-        self.ask(visit)
-    }
-
-    fn ask<'a>(&'a self, visit: &mut Visit<'_, 'a>) -> Result<(), ValueError> {
-        for (clause, slots) in &self.asked {
-            visit.ask(clause, slots)?;
-        }
-        Ok(())
+        self.asked.visit(visit)
     }
 }

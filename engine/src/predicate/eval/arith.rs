@@ -33,7 +33,8 @@ pub(super) fn arith<'a>(
 }
 
 /// The same for integers.
-pub(super) fn ints(op: Arith, number: Number, left: i64, right: i64) -> Result<i64> {
+#[inline]
+pub(crate) fn ints(op: Arith, number: Number, left: i64, right: i64) -> Result<i64> {
     let divides = matches!(op, Arith::Divide | Arith::Modulo);
     if divides && right == 0 {
         return Err(EvalError::DivisionByZero);
@@ -50,6 +51,7 @@ pub(super) fn ints(op: Arith, number: Number, left: i64, right: i64) -> Result<i
 }
 
 /// Whether an integer type holds `value`.
+#[inline]
 pub(super) fn in_range(scalar: Scalar, value: i64) -> bool {
     match scalar {
         Scalar::Int2 => i16::try_from(value).is_ok(),

@@ -10,6 +10,7 @@ mod row;
 mod text;
 mod time;
 
+pub(crate) use arith::ints;
 pub(crate) use cast::exists as cast_exists;
 pub(crate) use like::{LikePattern, Rest};
 pub(crate) use pattern::Pattern;
@@ -30,6 +31,7 @@ type Result<T> = std::result::Result<T, EvalError>;
 pub(crate) fn eval<'a>(expr: &'a Expr, row: &RowView<'a>) -> Result<Value<'a>> {
     match expr {
         Expr::Const(value) => Ok(value.as_ref().map(Datum::borrowed)),
+        Expr::Place(_) => Ok(None),
         Expr::Column(index, of) => row.value(*index, *of),
         Expr::Not(_)
         | Expr::And(_)
