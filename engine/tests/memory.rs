@@ -12,7 +12,7 @@ use walfan::{
     Relation, TransactionBuilder, Value,
 };
 
-const NOTE: [u8; 64 << 10] = [b'x'; 64 << 10];
+static NOTE: [u8; 64 << 10] = [b'x'; 64 << 10];
 
 /// A row with 64 KiB in it.
 fn large(items: &Arc<Relation>, commit: u64, rows: usize) -> Fragment {

@@ -1,5 +1,6 @@
 //! By hand: one shard's machines, pumped step by step, for what depends on which message lies
 //! before which one in a shard's channel.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use super::builder::Builder;
 use super::open::{Assembly, assemble};

@@ -84,6 +84,7 @@ impl Predicate {
     ///
     /// # Errors
     /// When a value that decides cannot be read, or the clause has no answer for this row.
+    #[cfg(test)]
     pub(crate) fn matches(&self, row: FullRow<'_>) -> Result<bool, EvalError> {
         let terms = match self {
             Predicate::Always => return Ok(true),

@@ -38,13 +38,6 @@ enum Operand {
 }
 
 impl Operand {
-    fn at(&self) -> Position {
-        match self {
-            Operand::Unknown(_, at) => *at,
-            Operand::Typed(typed) => typed.at,
-        }
-    }
-
     /// Its type, if it has one by itself.
     fn of(&self) -> Option<Type> {
         match self {

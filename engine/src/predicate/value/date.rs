@@ -77,15 +77,17 @@ fn number(text: &[u8], min: usize, max: usize) -> Option<(i64, &[u8])> {
     Some((value, &text[count..]))
 }
 
+type YearMonthDay = (i64, i64, i64);
+
 /// Reads `YYYY-MM-DD`; the year may be longer.
-fn day(text: &[u8]) -> Option<((i64, i64, i64), &[u8])> {
+fn day(text: &[u8]) -> Option<(YearMonthDay, &[u8])> {
     let (year, rest) = number(text, 4, 7)?;
     let (month, rest) = number(rest.strip_prefix(b"-")?, 2, 2)?;
     let (day, rest) = number(rest.strip_prefix(b"-")?, 2, 2)?;
     Some(((year, month, day), rest))
 }
 
-fn days_of((year, month, day): (i64, i64, i64), before_christ: bool) -> Option<i64> {
+fn days_of((year, month, day): YearMonthDay, before_christ: bool) -> Option<i64> {
     let year = match (year, before_christ) {
         (0, _) => return None,
         (year, true) => 1 - year,
