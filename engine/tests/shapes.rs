@@ -1,5 +1,5 @@
-//! Shapes come and go: in the middle of transactions, all or none, while consumers hang, die or have
-//! mail, and leave nothing behind (R3, R8, R12, INV5).
+//! Shapes come and go: in the middle of transactions, all or none, while consumers hang, die or
+//! have mail, and leave nothing behind (R3, R8, R12, INV5).
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

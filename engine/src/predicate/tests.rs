@@ -1,3 +1,5 @@
+//! What clauses mean, what is refused and where, and what no clause can make happen.
+
 use super::syntax::{CLAUSE_BYTES_MAX, TOKENS_MAX};
 use super::types::Scalar;
 use super::*;

@@ -243,7 +243,8 @@ impl Checker<'_> {
     }
 }
 
-/// A CASE whose last value is that of ELSE. A constant condition is decided at once, as in Postgres.
+/// A CASE whose last value is that of ELSE. A constant condition is decided at once, as in
+/// Postgres.
 fn case_node(
     conditions: Vec<Typed>,
     mut values: Vec<Typed>,
@@ -276,7 +277,10 @@ fn case_node(
 
 /// AND, or OR. A constant that decides does so, and one that cannot is left out.
 fn join(mut items: Vec<Typed>, or: bool, at: Position) -> Result<Typed> {
-    let is = |item: &Typed, value| matches!(&*item.expr, Expr::Const(Some(Datum::Bool(constant))) if *constant == value);
+    let is = |item: &Typed, value| match &*item.expr {
+        Expr::Const(Some(Datum::Bool(constant))) => *constant == value,
+        _ => false,
+    };
     if items.iter().any(|item| is(item, or)) {
         return Ok(super::constant(Some(Datum::Bool(or)), BOOL, at));
     }

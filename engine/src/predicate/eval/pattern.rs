@@ -72,15 +72,7 @@ impl Translator {
             let was_empty = std::mem::replace(&mut empty, false);
             match character {
                 '(' => {
-                    if self.peek() == Some('?') {
-                        self.place += 1;
-                        if self.next() != Some(':') {
-                            return Err(PatternError("(? in a regular expression"));
-                        }
-                    }
-                    if self.peek() == Some('*') {
-                        return Err(PatternError("(* in a regular expression"));
-                    }
+                    self.group()?;
                     out.push_str("(?:");
                     open += 1;
                     (atom, empty) = (false, true);
@@ -135,6 +127,20 @@ impl Translator {
             return Err(PatternError("an unfinished regular expression"));
         }
         Ok(out)
+    }
+
+    /// What follows an opening bracket.
+    fn group(&mut self) -> Result<(), PatternError> {
+        if self.peek() == Some('?') {
+            self.place += 1;
+            if self.next() != Some(':') {
+                return Err(PatternError("(? in a regular expression"));
+            }
+        }
+        if self.peek() == Some('*') {
+            return Err(PatternError("(* in a regular expression"));
+        }
+        Ok(())
     }
 
     fn literal(&self, literal: char, out: &mut String) {
