@@ -7,7 +7,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 LOADGEN = $(CARGO) run --release -p walfan-loadgen
 
 .DEFAULT_GOAL := help
-.PHONY: help load load-postgres test test-engine test-postgres test-loom check bench \
+.PHONY: help load load-postgres test test-engine test-postgres test-loom check bench figures \
 	need-rust need-postgres
 
 help: ## Lists the verbs
@@ -17,7 +17,8 @@ load: need-rust ## Runs the main job: 300,000 shapes, consumers killed, 30 s; re
 	$(LOADGEN) -- run crash --out results $(ARGS)
 
 load-postgres: need-rust need-postgres ## Runs it against a throwaway Postgres until its slot is at the end
-	$(LOADGEN) --features postgres -- run crash --source postgres --out results $(ARGS)
+	$(LOADGEN) --features postgres -- run crash --source postgres --shapes 10000 --crash-rate 0.02 \
+		--out results $(ARGS)
 
 test: need-rust need-postgres test-engine test-postgres test-loom ## Runs every test; installs Postgres where it may
 	@echo "All tests passed."
@@ -29,6 +30,7 @@ test-postgres: need-rust need-postgres ## Runs the Postgres source's tests again
 	$(CARGO) test -p walfan --features postgres --lib source::
 	$(CARGO) test -p walfan --features postgres --test postgres
 	$(CARGO) test -p walfan --features postgres --doc source::
+	$(CARGO) test -p walfan-loadgen --features postgres --bins --test postgres
 
 test-loom: need-rust ## Checks every protocol of atomics in all its interleavings
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$(TARGET_DIR)/loom" \
@@ -39,7 +41,10 @@ check: need-rust need-postgres test-loom ## Checks lints, format, documentation 
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps
 
-bench: need-rust ## Runs the scenarios that figures come from, each verified; reports in results/
+bench: need-rust ## Runs the criterion benches, each part beside what one would use instead
+	$(CARGO) bench -p walfan-bench
+
+figures: need-rust ## Runs the scenarios that figures come from, each verified; reports in results/
 	$(LOADGEN) -- run fanout --consumers mailbox --out results $(ARGS)
 	$(LOADGEN) -- run fanout --consumers inline --out results $(ARGS)
 	$(LOADGEN) -- run fanout --consumers log --out results $(ARGS)
