@@ -37,9 +37,9 @@ fn flush(criterion: &mut Criterion) {
             bencher.iter_custom(|rounds| (0..rounds).map(|_| reporting.round()).sum());
         });
         let order = Random::new(SEED).shuffled(consumers);
+        let tracker = LockedTracker::new(consumers);
         let mut lsn = 0;
         group.bench_function(BenchmarkId::new("map behind a lock", consumers), |bencher| {
-            let tracker = LockedTracker::default();
             bencher.iter_custom(|rounds| {
                 (0..rounds).map(|_| locked_round(&tracker, &order, &mut lsn)).sum()
             });
@@ -143,42 +143,61 @@ impl Consumer for Silent {
     }
 }
 
-/// How many consumers owe which commit, and the last that was owed, behind one lock.
-#[derive(Default)]
+/// What each consumer has flushed and how many owe each commit, behind one lock.
 struct LockedTracker {
-    owed: Mutex<(BTreeMap<u64, usize>, u64)>,
+    owed: Mutex<Owed>,
+}
+
+struct Owed {
+    /// By consumer: reports are cumulative, and may come twice.
+    flushed: Vec<u64>,
+    /// How many consumers owe each commit.
+    owing: BTreeMap<u64, usize>,
+    last: u64,
 }
 
 impl LockedTracker {
-    fn owe(&self, lsn: u64, consumers: usize) {
-        let mut owed = lock(&self.owed);
-        owed.0.insert(lsn, consumers);
-        owed.1 = lsn;
+    fn new(consumers: usize) -> LockedTracker {
+        let owed = Owed { flushed: vec![0; consumers], owing: BTreeMap::new(), last: 0 };
+        LockedTracker { owed: Mutex::new(owed) }
     }
 
-    fn settle(&self, lsn: u64) {
+    /// Every consumer owes the commit at `lsn`.
+    fn owe(&self, lsn: u64) {
         let mut owed = lock(&self.owed);
-        if let Some(consumers) = owed.0.get_mut(&lsn) {
+        let consumers = owed.flushed.len();
+        owed.owing.insert(lsn, consumers);
+        owed.last = lsn;
+    }
+
+    fn report(&self, consumer: usize, lsn: u64) {
+        let mut owed = lock(&self.owed);
+        let Owed { flushed, owing, .. } = &mut *owed;
+        let Some(flushed) = flushed.get_mut(consumer).filter(|flushed| **flushed < lsn) else {
+            return;
+        };
+        for (_, consumers) in owing.range_mut(*flushed + 1..=lsn) {
             *consumers -= 1;
-            if *consumers == 0 {
-                owed.0.remove(&lsn);
-            }
+        }
+        *flushed = lsn;
+        while owing.first_key_value().is_some_and(|(_, consumers)| *consumers == 0) {
+            owing.pop_first();
         }
     }
 
     fn flushed(&self) -> u64 {
         let owed = lock(&self.owed);
-        owed.0.first_key_value().map_or(owed.1, |(oldest, _)| oldest - 1)
+        owed.owing.first_key_value().map_or(owed.last, |(oldest, _)| oldest - 1)
     }
 }
 
 fn locked_round(tracker: &LockedTracker, order: &[usize], lsn: &mut u64) -> Duration {
     *lsn += 1;
     let lsn = *lsn;
-    tracker.owe(lsn, order.len());
+    tracker.owe(lsn);
     assert_eq!(tracker.flushed(), lsn - 1, "nobody has reported yet");
     let moved = || assert_eq!(tracker.flushed(), lsn, "all have reported");
-    timed(order, |_| tracker.settle(lsn), moved)
+    timed(order, |&consumer| tracker.report(consumer, lsn), moved)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -13,16 +13,20 @@ use walfan_bench::{
     Random, World, criterion, inserts, items, one_row, scratch, sized, value_bytes, whole,
 };
 
-/// Changes in the log: more blocks of it than the engine keeps decoded.
-const CHANGES: u64 = 50_000;
+/// Changes in the log: 60 MB, several times what the engine keeps decoded, so that each round
+/// decodes what it reads.
+const CHANGES: u64 = 200_000;
 const CHANGES_TINY: u64 = 300;
 /// Shapes where each change goes to one of them.
 const SCATTERED: u64 = 1_000;
 const SCATTERED_TINY: u64 = 10;
 /// Shapes where each change goes to all of them; each has a file of all changes beside it.
-const SHARED: u64 = 4;
+const SHARED: u64 = 2;
 /// Changes a transaction.
 const BATCH: usize = 100;
+/// Transactions until the log is waited for: one sync covers no more, so that a block of the log
+/// stays small and few of them are not all of it.
+const BATCHES_A_SYNC: u64 = 16;
 const SEED: u64 = 13;
 /// On the disk that holds the build.
 const PARENT: &str = env!("CARGO_TARGET_TMPDIR");
@@ -99,8 +103,11 @@ fn fill(folder: &Path, case: &Case) -> World {
     let shapes = (0..case.shapes).map(|shape| ((case.define)(shape), ConsumerSpec::Log));
     let mut world = World::start(Some(folder), shapes.collect());
     let mut last = Lsn::ZERO;
-    for batch in case.ids.chunks(BATCH) {
+    for (number, batch) in (1..).zip(case.ids.chunks(BATCH)) {
         last = world.publish(batch);
+        if number % BATCHES_A_SYNC == 0 {
+            world.wait_flushed(last);
+        }
     }
     world.wait_flushed(last);
     world
