@@ -5,14 +5,35 @@ use crate::words::{Form, Formed, Fragment, Handle, Lsn, Offset, Operation, Relat
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What is handed over, the same for all who get it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given<'a> {
+    pub(crate) fragment: &'a Fragment,
+    /// The change's index in the fragment, and as what the shape sees it.
+    pub(crate) change: Option<(u32, Form)>,
+    /// Whether its commit comes with it.
+    pub(crate) commits: bool,
+    pub(crate) offset: Offset,
+}
+
+impl<'a> Given<'a> {
+    pub(crate) fn new(
+        fragment: &'a Fragment,
+        change: Option<(u32, Form)>,
+        commits: bool,
+    ) -> Given<'a> {
+        let change_at = change.and_then(|(index, _)| fragment.get(index as usize));
+        let mark = Offset::commit_mark(fragment.commit_lsn());
+        let offset = change_at.map_or(mark, |change| change.offset());
+        Given { fragment, change, commits, offset }
+    }
+}
+
 /// One change handed to one shape, or the commit mark of a transaction that touched it.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery<'a> {
     pub(super) mailbox: &'a Mailbox,
-    pub(super) fragment: &'a Fragment,
-    /// The change's index in the fragment, and as what the shape sees it.
-    pub(super) change: Option<(u32, Form)>,
-    pub(super) commits: bool,
+    pub(super) given: &'a Given<'a>,
 }
 
 impl<'a> Delivery<'a> {
@@ -23,8 +44,7 @@ impl<'a> Delivery<'a> {
 
     /// The position: of the change, or of the commit mark where there is no change.
     pub fn offset(&self) -> Offset {
-        let mark = || Offset::commit_mark(self.fragment.commit_lsn());
-        self.formed().map_or_else(mark, |formed| formed.change().offset())
+        self.given.offset
     }
 
     /// What the shape sees: an update that enters it is an insert, one that leaves it a delete.
@@ -50,17 +70,17 @@ impl<'a> Delivery<'a> {
 
     /// The transaction's commit LSN.
     pub fn commit_lsn(&self) -> Lsn {
-        self.fragment.commit_lsn()
+        self.given.fragment.commit_lsn()
     }
 
     /// The commit LSN, if this is the last that the shape sees of its transaction. What can be
     /// reported as flushed is a commit.
     pub fn commit(&self) -> Option<Lsn> {
-        self.commits.then(|| self.fragment.commit_lsn())
+        self.given.commits.then(|| self.given.fragment.commit_lsn())
     }
 
     fn formed(&self) -> Option<Formed<'a>> {
-        Formed::new(self.fragment, self.change?)
+        Formed::new(self.given.fragment, self.given.change?)
     }
 }
 

@@ -3,11 +3,12 @@
 //! somebody else looks at it: a reporter outside the handler, or the watch, because it owes.
 
 use super::api::{Consumer, ConsumerError};
-use super::delivery::Delivery;
+use super::delivery::{Context, Delivery, Given};
 use super::mailbox::Mailbox;
-use super::part::{Due, Hands, call, panic_text};
-use crate::words::{Fragment, Lsn, Offset, Slot};
+use super::part::{Tally, panic_text};
+use crate::words::Lsn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 
 /// What a shard keeps of an inline consumer beside the consumer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,47 +19,62 @@ pub(crate) struct InlineState {
     pub(crate) shows_debt: bool,
 }
 
-/// To whom a delivery is handed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Recipient<'a> {
-    pub(crate) shard: usize,
-    pub(crate) slot: Slot,
-    pub(crate) mailbox: &'a Mailbox,
-    /// The last commit that was handed over before.
-    pub(crate) handed: Lsn,
-}
+/// How a handler ended.
+type Handled = thread::Result<Result<(), ConsumerError>>;
 
-/// Hands the delivery at `offset` over; what the consumer has reported, if anything. An error is a
-/// death.
+/// Hands a delivery over, after `handed` was; what the consumer has reported, if anything. An error
+/// is a death.
 #[inline]
 pub(crate) fn hand_inline(
     consumer: &mut dyn Consumer,
     state: &mut InlineState,
-    to: Recipient<'_>,
-    fragment: &Fragment,
-    due: Due,
-    offset: Offset,
-    hands: &mut Hands,
-) -> Result<Lsn, (Offset, ConsumerError)> {
-    let Recipient { shard, slot, mailbox, handed } = to;
-    let commit = fragment.commit_lsn();
-    hands.pulse.enter_slot(shard, slot);
-    if due.commits && state.has_reporter {
+    mailbox: &Mailbox,
+    handed: Lsn,
+    given: &Given<'_>,
+    tally: &mut Tally,
+) -> Result<Lsn, ConsumerError> {
+    let commit = given.fragment.commit_lsn();
+    let handed = if given.commits { commit } else { handed };
+    if given.commits && state.has_reporter {
         mailbox.set_handed(commit);
     }
-    let delivery = Delivery { mailbox, fragment, change: due.what, commits: due.commits };
-    let handed = if due.commits { commit } else { handed };
-    let handler = || call(consumer, &delivery, offset, handed, hands);
-    let (reported, result) = match catch_unwind(AssertUnwindSafe(handler)) {
-        Ok(handled) => handled,
-        Err(panic) => (hands.reported, Err(panic_text(panic.as_ref()).into())),
-    };
-    let owes = due.commits && reported < commit;
-    if owes || state.shows_debt || state.has_reporter || result.is_err() {
-        mailbox.set_handed(mailbox.handed().max(if owes { commit } else { Lsn::ZERO }));
-        mailbox.raise_flushed(reported);
-        // Until it has reported all that it shows: the watch goes by that.
-        state.shows_debt = mailbox.flushed() < mailbox.handed();
+    let mut reported = Lsn::ZERO;
+    let mut context = Context::new(mailbox, handed, &mut reported);
+    let delivery = Delivery { mailbox, given };
+    let handler = AssertUnwindSafe(|| consumer.handle(&delivery, &mut context));
+    let handled = catch_unwind(handler);
+    let exits = context.exits();
+    let owes = given.commits && reported < commit;
+    if matches!(handled, Ok(Ok(()))) && !(owes || exits || state.has_reporter || state.shows_debt) {
+        return Ok(reported);
     }
-    result.map(|()| reported).map_err(|cause| (offset, cause))
+    show(state, mailbox, if owes { commit } else { Lsn::ZERO }, reported);
+    end(handled, exits, given, tally).map(|()| reported)
+}
+
+/// Shows in its mailbox what the consumer was handed and has reported.
+#[cold]
+fn show(state: &mut InlineState, mailbox: &Mailbox, handed: Lsn, reported: Lsn) {
+    mailbox.set_handed(mailbox.handed().max(handed));
+    mailbox.raise_flushed(reported);
+    // Until it has reported all that it shows: the watch goes by that.
+    state.shows_debt = mailbox.flushed() < mailbox.handed();
+}
+
+/// What a handler's end means.
+#[cold]
+fn end(
+    handled: Handled,
+    exits: bool,
+    given: &Given<'_>,
+    tally: &mut Tally,
+) -> Result<(), ConsumerError> {
+    handled.unwrap_or_else(|panic| Err(panic_text(panic.as_ref()).into()))?;
+    if exits {
+        // It has handled this one; who lives is counted with all the others.
+        tally.handled += u64::from(given.change.is_some());
+        tally.commits += u64::from(given.commits);
+        return Err("the consumer asked to exit".into());
+    }
+    Ok(())
 }

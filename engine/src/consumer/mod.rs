@@ -14,12 +14,11 @@ mod seat;
 pub use api::{Ack, Consumer, ConsumerError, ConsumerSpec, Factory, Reporter, Start, Started};
 pub use delivery::{Context, Delivery, ReportError};
 
-pub(crate) use inline::{InlineState, Recipient, hand_inline};
+pub(crate) use delivery::Given;
+pub(crate) use inline::{InlineState, hand_inline};
 pub(crate) use link::{Member, ShardGauges, ShardLink};
 pub(crate) use mail::Mail;
 pub(crate) use mailbox::{Mailbox, MailboxName, Note, Verdict};
-pub(crate) use part::{
-    Due, Feed, Hands, Inside, Part, Pulse, Step, Tally, drop_consumer, panic_text,
-};
+pub(crate) use part::{Feed, Hands, Inside, Part, Pulse, Step, Tally, drop_consumer, panic_text};
 pub(crate) use recent::Recent;
 pub(crate) use seat::Seat;

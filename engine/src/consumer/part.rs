@@ -2,7 +2,7 @@
 //! it is. A part is fed from the log, or takes its mail; who holds the part runs it.
 
 use super::api::{Consumer, ConsumerError};
-use super::delivery::{Context, Delivery};
+use super::delivery::{Context, Delivery, Given};
 use super::link::Member;
 use super::mail::Mail;
 use super::mailbox::{Mailbox, Note};
@@ -45,7 +45,7 @@ enum Mode {
 /// What a thread that runs handlers shows to the watchdog. One writer.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
-    /// Moves with every handler call.
+    /// Moves with every handler call; on a shard's thread, whenever slots may come again.
     count: AtomicU64,
     /// What is being run: 0 nothing, else the shard in the high and slot + 1 in the low half.
     running: AtomicU64,
@@ -63,18 +63,20 @@ pub(crate) struct Inside {
 }
 
 impl Pulse {
-    fn beat(&self) {
+    pub(crate) fn beat(&self) {
         // Relaxed, as all of Pulse: one writer; the watchdog compares looks that lie far apart.
         self.count.store(self.count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     pub(crate) fn enter(&self, mailbox: &Mailbox) {
         self.incarnation.store(mailbox.name().incarnation, Ordering::Relaxed);
+        self.beat();
         self.enter_slot(mailbox.link().shard, mailbox.name().slot);
     }
 
-    pub(super) fn enter_slot(&self, shard: usize, slot: Slot) {
-        self.beat();
+    /// Without a beat: that is the caller's, whenever it begins with the slots anew.
+    #[inline]
+    pub(crate) fn enter_slot(&self, shard: usize, slot: Slot) {
         let slot = u64::from(slot.as_u32()) + 1;
         self.running.store((shard as u64) << 40 | slot, Ordering::Relaxed);
     }
@@ -143,9 +145,9 @@ pub(crate) enum Step {
 /// One delivery to a shape: a change of a fragment and as what, and whether its commit comes with
 /// it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Due {
-    pub(crate) what: Option<(u32, Form)>,
-    pub(crate) commits: bool,
+struct Due {
+    what: Option<(u32, Form)>,
+    commits: bool,
 }
 
 /// See the file's head. Fields drop in order: the consumer goes before its channel disconnects.
@@ -430,10 +432,10 @@ impl Part {
             true => fragment.commit_lsn(),
             false => self.position.complete_through(),
         };
-        let Due { what, commits } = due;
-        let delivery = Delivery { mailbox, fragment, change: what, commits };
-        let offset = delivery.offset();
-        let (reported, result) = call(&mut *self.consumer, &delivery, offset, handed, hands);
+        let given = Given::new(fragment, due.what, due.commits);
+        let delivery = Delivery { mailbox, given: &given };
+        let (reported, result) = call(&mut *self.consumer, &delivery, handed, hands);
+        let Given { offset, commits, .. } = given;
         if result.is_ok() {
             self.position = if commits { Offset::commit_mark(handed) } else { offset };
             self.open = !commits;
@@ -442,18 +444,16 @@ impl Part {
     }
 }
 
-/// Calls a handler with the delivery at `offset`, after `handed` was handed over: what it reported,
-/// and how it ended.
+/// Calls a handler, after `handed` was handed over: what it reported, and how it ended.
 #[inline]
-pub(super) fn call(
+fn call(
     consumer: &mut dyn Consumer,
     delivery: &Delivery<'_>,
-    offset: Offset,
     handed: Lsn,
     hands: &mut Hands,
 ) -> (Lsn, Result<(), ConsumerError>) {
     hands.pulse.beat();
-    hands.at = offset;
+    hands.at = delivery.given.offset;
     hands.reported = Lsn::ZERO;
     let mut context = Context::new(delivery.mailbox, handed, &mut hands.reported);
     let result = consumer.handle(delivery, &mut context);
@@ -462,8 +462,8 @@ pub(super) fn call(
     if let Err(cause) = result {
         return (reported, Err(cause));
     }
-    hands.tally.handled += u64::from(delivery.change.is_some());
-    hands.tally.commits += u64::from(delivery.commits);
+    hands.tally.handled += u64::from(delivery.given.change.is_some());
+    hands.tally.commits += u64::from(delivery.given.commits);
     let end = if exits { Err("the consumer asked to exit".into()) } else { Ok(()) };
     (reported, end)
 }

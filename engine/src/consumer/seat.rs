@@ -102,8 +102,14 @@ mod tests {
             self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok()
         }
 
+        /// Lays the part down without a look at who has woken it meanwhile.
+        fn park_blindly(&self, part: Box<u64>) {
+            drop(self.seat.part.replace(part));
+            self.seat.word.swap(0, Ordering::AcqRel);
+        }
+
         /// Runs what is queued; the first time it goes to the back of the queue half-way.
-        fn run(&self, mut yields: bool) {
+        fn run(&self, mut yields: bool, blind: bool) {
             while self.dequeue() {
                 let mut next = self.seat.take();
                 while let Some(mut part) = next {
@@ -113,13 +119,17 @@ mod tests {
                         self.queue();
                         break;
                     }
+                    if blind {
+                        self.park_blindly(part);
+                        break;
+                    }
                     next = self.seat.park(part);
                 }
             }
         }
     }
 
-    fn wake_and_run_at_once(yields: bool) {
+    fn wake_and_run_at_once(yields: bool, blind: bool) {
         model::check(move || {
             let model = Arc::new(Model {
                 seat: Seat::empty(),
@@ -135,14 +145,14 @@ mod tests {
                         if model.seat.notify() {
                             model.queue();
                         }
-                        model.run(yields);
+                        model.run(yields, blind);
                     })
                 })
                 .collect();
             for waker in wakers {
                 waker.join().unwrap();
             }
-            model.run(false);
+            model.run(false, blind);
             let part = model.seat.take().expect("parked at the end");
             assert_eq!(*part, 2, "work was left behind");
         });
@@ -150,11 +160,17 @@ mod tests {
 
     #[test]
     fn loom_a_wake_is_never_lost_and_the_part_never_runs_twice_at_once() {
-        wake_and_run_at_once(false);
+        wake_and_run_at_once(false, false);
+    }
+
+    #[test]
+    #[should_panic(expected = "work was left behind")]
+    fn loom_without_the_second_look_a_wake_is_lost() {
+        wake_and_run_at_once(false, true);
     }
 
     #[test]
     fn loom_a_part_that_goes_to_the_back_of_the_queue_is_never_lost() {
-        wake_and_run_at_once(true);
+        wake_and_run_at_once(true, false);
     }
 }

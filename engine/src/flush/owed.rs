@@ -45,6 +45,7 @@ impl Owed {
 
     /// `commit` is routed to the shape. True: it newly owes from there, and the caller adds it to
     /// its one `Tracker::owe(commit, n)` before the delivery can be reported.
+    #[inline]
     #[must_use]
     pub(crate) fn sent(&mut self, commit: Lsn) -> bool {
         self.sent = self.sent.max(commit);
@@ -57,6 +58,7 @@ impl Owed {
 
     /// The consumer has flushed everything through `flushed`. Reports are cumulative, and may come
     /// early, late or twice: only the highest counts, and caught up is `>=` (INV4).
+    #[inline]
     pub(crate) fn report(&mut self, flushed: Lsn) -> Moved {
         self.flushed = self.flushed.max(flushed);
         if !self.owes() || self.flushed < self.from {

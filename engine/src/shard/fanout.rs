@@ -2,13 +2,15 @@
 //! allocates nothing a delivery, takes no lock of ours and makes no system call a shape.
 
 use super::Trackers;
-use super::slots::{Lifecycle, Port, Slots};
+use super::slots::{Entry, Lifecycle, Port, Slots};
 use super::wakes::Wakes;
-use crate::consumer::{Ack, ConsumerError, Due, Hands, Mail, Recipient, hand_inline};
+use crate::consumer::{Ack, ConsumerError, Given, Hands, Mail, hand_inline};
 use crate::run::Pool;
-use crate::words::{Form, Fragment, Lsn, Offset, Routed, Slot, Targets};
+use crate::words::{Fragment, Offset, Routed, Slot};
 use crossbeam_channel::TrySendError;
 use roaring::RoaringBitmap;
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 /// A consumer whose end was met while delivering.
 pub(super) struct Ended {
@@ -17,11 +19,64 @@ pub(super) struct Ended {
     pub(super) inline: Option<(Offset, ConsumerError)>,
 }
 
-/// What deliveries of one fragment are made with. Borrows from the shard for one fan-out.
+/// One delivery, the same for all that get it.
+struct Parcel<'a> {
+    given: Given<'a>,
+    mail: Mail,
+}
+
+/// One change to all that get it in the same form.
+struct Leg<'a> {
+    parcel: Parcel<'a>,
+    set: Option<Cow<'a, RoaringBitmap>>,
+    /// And these, which are not in the set.
+    slots: &'a [Slot],
+}
+
+/// A fragment's deliveries.
+pub(super) struct Turn<'a> {
+    pub(super) fragment: &'a Fragment,
+    legs: Vec<Leg<'a>>,
+    commit_mark: Parcel<'a>,
+}
+
+impl<'a> Turn<'a> {
+    /// The deliveries of `fragment`, which is `number` in `recent`, to those of its targets who are
+    /// attended: shapes that nobody but the log attends cost nothing here. `None`: all are.
+    pub(super) fn new(
+        fragment: &'a Fragment,
+        number: u64,
+        routes: &'a [Routed],
+        attended: Option<&RoaringBitmap>,
+    ) -> Turn<'a> {
+        let last = fragment.len().checked_sub(1).filter(|_| fragment.commits());
+        let mut legs = Vec::with_capacity(routes.len());
+        for routed in routes {
+            let commits = last == Some(routed.change as usize);
+            for (form, targets) in routed.forms() {
+                if !targets.is_empty() {
+                    let given = Given::new(fragment, Some((routed.change, form)), commits);
+                    let mail = Mail::change(number, routed.change, form, commits);
+                    let parcel = Parcel { given, mail };
+                    legs.push(Leg { parcel, set: targets.set(attended), slots: &targets.slots });
+                }
+            }
+        }
+        let given = Given::new(fragment, None, true);
+        let commit_mark = Parcel { given, mail: Mail::commit_mark(number) };
+        Turn { fragment, legs, commit_mark }
+    }
+}
+
+/// What deliveries are made with. Borrows from the shard for one wave.
 pub(super) struct Fanout<'a> {
-    pub(super) shard: usize,
     pub(super) slots: &'a mut Slots,
-    pub(super) attended: &'a RoaringBitmap,
+    pub(super) desk: Desk<'a>,
+}
+
+/// What each delivery needs beside the shape that gets it.
+pub(super) struct Desk<'a> {
+    pub(super) shard: usize,
     pub(super) hands: &'a mut Hands,
     pub(super) wakes: &'a mut Wakes,
     pub(super) pool: &'a Pool,
@@ -29,11 +84,9 @@ pub(super) struct Fanout<'a> {
     /// Slots that the open transaction has touched and whose commit did not go out with a change.
     pub(super) touched: &'a mut Vec<Slot>,
     pub(super) ended: &'a mut Vec<Ended>,
-    pub(super) fragment: &'a Fragment,
-    /// The fragment's number in `recent`.
-    pub(super) number: u64,
-    pub(super) commit: Lsn,
     pub(super) counts: Counts,
+    /// Calls of inline handlers for the same delivery that went well.
+    pub(super) handled: u64,
 }
 
 /// What a fan-out counts.
@@ -51,130 +104,145 @@ pub(super) struct Counts {
     pub(super) stopped_running: u64,
 }
 
-/// One delivery, the same for all that get it.
-#[derive(Clone, Copy)]
-struct Parcel {
-    offset: Offset,
-    what: Option<(u32, Form)>,
-    mail: Mail,
-    commits: bool,
+impl Counts {
+    pub(super) fn delivered(&self) -> u64 {
+        self.mailed + self.inline
+    }
 }
 
 impl Fanout<'_> {
-    /// Delivers a change. `commits`: it is its transaction's last.
-    pub(super) fn change(&mut self, routed: &Routed, commits: bool) {
-        let change = self.fragment.get(routed.change as usize);
-        let mark = Offset::commit_mark(self.commit);
-        let offset = change.map_or(mark, |change| change.offset());
-        for (form, targets) in routed.forms() {
-            let mail = Mail::change(self.number, routed.change, form, commits);
-            let parcel = Parcel { offset, what: Some((routed.change, form)), mail, commits };
-            if self.attended.len() == self.slots.len() as u64 {
-                targets.for_each(|slot| self.deliver(slot, parcel));
-            } else {
-                self.deliver_attended(targets, parcel);
+    /// Makes those deliveries of a turn that go to slots in `tile`. `marks`: these are the last of
+    /// a transaction.
+    pub(super) fn run(&mut self, turn: &Turn<'_>, tile: &RangeInclusive<u32>, marks: bool) {
+        let Fanout { slots, desk } = self;
+        for Leg { parcel, set, slots: singles } in &turn.legs {
+            desk.begin();
+            if let Some(set) = set {
+                let mut of_tile = set.range(tile.clone());
+                while let Some(range) = of_tile.next_range() {
+                    slots.visit(range, |slot, entry| desk.deliver(slot, entry, parcel));
+                }
             }
+            let from = singles.partition_point(|slot| slot.as_u32() < *tile.start());
+            for &slot in singles[from..].iter().take_while(|slot| slot.as_u32() <= *tile.end()) {
+                if let Some(entry) = slots.get_mut(slot).filter(|entry| entry.is_attended()) {
+                    desk.deliver(slot, entry, parcel);
+                }
+            }
+            desk.end(&parcel.given);
         }
-    }
-
-    /// Shapes that nobody but the log attends cost nothing here.
-    fn deliver_attended(&mut self, targets: &Targets, parcel: Parcel) {
-        let attended = self.attended;
-        match targets.sets.as_slice() {
-            [] => {}
-            [only] => {
-                let slots = &*only.slots & attended;
-                slots.iter().for_each(|slot| self.deliver(Slot::new(slot), parcel));
-            }
-            several => {
-                let all = several.iter().fold(RoaringBitmap::new(), |all, set| all | &*set.slots);
-                (all & attended).iter().for_each(|slot| self.deliver(Slot::new(slot), parcel));
-            }
+        if marks {
+            self.commit_marks(&turn.commit_mark);
         }
-        let attended = |slot: &&Slot| attended.contains(slot.as_u32());
-        targets.slots.iter().filter(attended).for_each(|slot| self.deliver(*slot, parcel));
+        self.desk.settle(turn.fragment);
     }
 
     /// Delivers the commit to whom the transaction touched and whose last change it was not (R7).
-    pub(super) fn commit_marks(&mut self) {
-        let mail = Mail::commit_mark(self.number);
-        let offset = Offset::commit_mark(self.commit);
-        let parcel = Parcel { offset, what: None, mail, commits: true };
-        let touched = std::mem::take(self.touched);
+    fn commit_marks(&mut self, mark: &Parcel<'_>) {
+        let Fanout { slots, desk } = self;
+        desk.begin();
+        let touched = std::mem::take(desk.touched);
         for &slot in &touched {
-            if self.slots.get_mut(slot).is_some_and(|entry| entry.open) {
-                self.deliver(slot, parcel);
+            // Its commit may have gone out with a change.
+            if let Some(entry) = slots.get_mut(slot).filter(|entry| entry.open) {
+                desk.deliver(slot, entry, mark);
             }
         }
-        *self.touched = touched;
-        self.touched.clear();
+        desk.end(&mark.given);
+        *desk.touched = touched;
+        desk.touched.clear();
+    }
+}
+
+impl Desk<'_> {
+    /// Slots may come again from here on: the watch must not take that for one long call.
+    fn begin(&mut self) {
+        self.hands.pulse.beat();
+    }
+
+    /// Who was handed this inline has handled it.
+    fn end(&mut self, given: &Given<'_>) {
+        let handled = std::mem::take(&mut self.handled);
+        let tally = &mut self.hands.tally;
+        tally.handled += if given.change.is_some() { handled } else { 0 };
+        tally.commits += if given.commits { handled } else { 0 };
+        self.counts.inline += handled;
     }
 
     /// Adds who newly owes, before anybody's report can be read.
-    pub(super) fn settle(&mut self) {
-        for (ack, newly) in [Ack::Consumer, Ack::Log].into_iter().zip(self.counts.newly) {
-            if newly > 0 {
-                self.owed.of(ack).owe(self.commit, newly);
+    fn settle(&mut self, fragment: &Fragment) {
+        for (ack, newly) in [Ack::Consumer, Ack::Log].into_iter().zip(&mut self.counts.newly) {
+            if *newly > 0 {
+                self.owed.of(ack).owe(fragment.commit_lsn(), std::mem::take(newly));
             }
         }
-        self.hands.pulse.leave();
     }
 
     #[inline]
-    fn deliver(&mut self, slot: Slot, parcel: Parcel) {
-        let Some(entry) = self.slots.get_mut(slot) else { return };
-        if !parcel.commits && !entry.open {
+    fn deliver(&mut self, slot: Slot, entry: &mut Entry, parcel: &Parcel<'_>) {
+        let Parcel { given, mail } = parcel;
+        if !given.commits && !entry.open {
             self.touched.push(slot);
         }
         // A set that overlaps another names a shape twice: its commit went out already.
-        entry.open = !parcel.commits;
+        entry.open = !given.commits;
         if entry.state.is_sent_to() {
-            match (&mut entry.port, &entry.mailbox) {
-                (Port::Mail(sender), Some(mailbox)) => match sender.try_send(parcel.mail) {
-                    Ok(()) => {
-                        self.counts.mailed += 1;
-                        self.wakes.wake(mailbox, self.pool);
-                    }
-                    // Nothing is discarded: the log has it (R4).
-                    Err(TrySendError::Full(_)) => {
-                        self.counts.stopped_running += entry.state.stop(Lifecycle::Lagging);
-                        mailbox.set_gap(true);
-                        self.wakes.wake(mailbox, self.pool);
-                        self.counts.overflows += 1;
-                    }
-                    // Dead. It owes this delivery like any other; the retry is the replay.
-                    Err(TrySendError::Disconnected(_)) => {
-                        self.counts.stopped_running += entry.state.stop(Lifecycle::Dead);
-                        self.counts.retries += 1;
-                        self.ended.push(Ended { slot, inline: None });
-                    }
-                },
-                (Port::Inline(consumer), Some(mailbox)) => {
-                    let Parcel { what, commits, offset, .. } = parcel;
-                    let handed = entry.owed.sent;
-                    let to = Recipient { shard: self.shard, slot, mailbox, handed };
-                    let due = Due { what, commits };
-                    let (state, fragment) = (&mut entry.inline, self.fragment);
-                    match hand_inline(&mut **consumer, state, to, fragment, due, offset, self.hands)
-                    {
-                        Ok(reported) => {
-                            self.counts.inline += 1;
-                            if reported > entry.owed.flushed {
-                                entry.deaths = 0;
-                                self.owed.apply(entry.ack, entry.owed.report(reported));
-                            }
-                        }
-                        Err(end) => {
-                            self.counts.stopped_running += entry.state.stop(Lifecycle::Dead);
-                            self.ended.push(Ended { slot, inline: Some(end) });
-                        }
-                    }
-                }
-                _ => {}
+            match &entry.port {
+                Port::Inline(_) => self.hand(slot, entry, given),
+                Port::Mail(_) => self.send(slot, entry, *mail),
+                Port::Closed => {}
             }
         }
-        if parcel.commits && entry.owed.sent(self.commit) {
+        if given.commits && entry.owed.sent(given.fragment.commit_lsn()) {
             self.counts.newly[usize::from(entry.ack == Ack::Log)] += 1;
+        }
+    }
+
+    #[inline]
+    fn hand(&mut self, slot: Slot, entry: &mut Entry, given: &Given<'_>) {
+        let (Port::Inline(consumer), Some(mailbox)) = (&mut entry.port, &entry.mailbox) else {
+            return;
+        };
+        self.hands.pulse.enter_slot(self.shard, slot);
+        let (state, handed) = (&mut entry.inline, entry.owed.sent);
+        let tally = &mut self.hands.tally;
+        match hand_inline(&mut **consumer, state, mailbox, handed, given, tally) {
+            Ok(reported) => {
+                self.handled += 1;
+                if reported > entry.owed.flushed {
+                    entry.deaths = 0;
+                    self.owed.apply(entry.ack, entry.owed.report(reported));
+                }
+            }
+            Err(cause) => {
+                self.counts.stopped_running += entry.state.stop(Lifecycle::Dead);
+                self.ended.push(Ended { slot, inline: Some((given.offset, cause)) });
+            }
+        }
+    }
+
+    // Not inlined: a call by value costs less than what its registers cost `hand`.
+    #[inline(never)]
+    fn send(&mut self, slot: Slot, entry: &mut Entry, mail: Mail) {
+        let (Port::Mail(sender), Some(mailbox)) = (&entry.port, &entry.mailbox) else { return };
+        match sender.try_send(mail) {
+            Ok(()) => {
+                self.counts.mailed += 1;
+                self.wakes.wake(mailbox, self.pool);
+            }
+            // Nothing is discarded: the log has it (R4).
+            Err(TrySendError::Full(_)) => {
+                self.counts.stopped_running += entry.state.stop(Lifecycle::Lagging);
+                mailbox.set_gap(true);
+                self.wakes.wake(mailbox, self.pool);
+                self.counts.overflows += 1;
+            }
+            // Dead. It owes this delivery like any other; the retry is the replay.
+            Err(TrySendError::Disconnected(_)) => {
+                self.counts.stopped_running += entry.state.stop(Lifecycle::Dead);
+                self.counts.retries += 1;
+                self.ended.push(Ended { slot, inline: None });
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod slots;
 mod stop;
 mod stream;
 mod wakes;
+mod wave;
 
 pub(crate) use message::{ADDED_MAX, Message, Prepared, Refusal, Reply};
 pub(crate) use open::{Limits, Opening, Reopened, frontier};
@@ -28,7 +29,7 @@ use crate::log::{Encoder, Log};
 use crate::report::Dirty;
 use crate::route::Router;
 use crate::run::Pool;
-use crate::words::{Lsn, Relation, Routed, Slot};
+use crate::words::{Lsn, Relation, Slot};
 use commit::GroupCommit;
 use crossbeam_channel::Sender;
 use death::Pacing;
@@ -41,6 +42,7 @@ use std::sync::{Arc, Weak};
 use stop::Stopping;
 use stream::Stream;
 use wakes::Wakes;
+use wave::Wave;
 
 /// What a shard shares with the rest of its engine.
 #[derive(Clone)]
@@ -80,8 +82,8 @@ pub(crate) struct Shard {
     leaving: Leavers,
     wakes: Wakes,
     hands: Hands,
-    /// Buffers that are kept: what a fragment was routed to, and what was marked.
-    routed: Vec<Routed>,
+    wave: Wave,
+    /// A buffer that is kept: what was marked.
     marked: Vec<Slot>,
     /// Where the sweep over all slots goes on.
     swept: usize,

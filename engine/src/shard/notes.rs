@@ -101,6 +101,7 @@ impl Shard {
     /// The factory has answered.
     fn started(&mut self, slot: Slot, mailbox: &Arc<Mailbox>, resume: Offset, now: Instant) {
         let start = self.log.start();
+        let processed = self.processed_for(slot);
         let Some(entry) = self.slots.get_mut(slot) else { return };
         if entry.state != Lifecycle::Restarting {
             return;
@@ -111,7 +112,7 @@ impl Shard {
         let took_back = from.complete_through() < entry.owed.flushed;
         entry.taken_back |= took_back;
         let cut = from < start;
-        let position = if cut { passes_by(entry, from, self.stream.processed) } else { from };
+        let position = if cut { passes_by(entry, from, processed) } else { from };
         if position < start && position.complete_through() < entry.owed.sent {
             return self.behind(slot, from);
         }
@@ -130,7 +131,7 @@ impl Shard {
         let open = self.stream.open.is_some();
         let Some(entry) = self.slots.get_mut(slot) else { return };
         entry.state = if open { Lifecycle::Lagging } else { Lifecycle::Joining };
-        let boundary = (!open).then_some(self.stream.processed);
+        let boundary = (!open).then_some(processed);
         self.feed(mailbox, position, boundary);
     }
 
@@ -143,6 +144,7 @@ impl Shard {
 
     /// A consumer that stands before nothing that was sent runs at once, if its part is free.
     fn run_at_once(&mut self, slot: Slot, position: Offset) -> bool {
+        let processed = self.processed_for(slot);
         let Some(entry) = self.slots.get_mut(slot) else { return false };
         let Some(mailbox) = &entry.mailbox else { return false };
         // Who still owes what it was fed, or passed by, says so after one more feed.
@@ -155,7 +157,7 @@ impl Shard {
         mailbox.set_gap(false);
         entry.state = Lifecycle::Running;
         let inline = matches!(entry.cold.consumer, ConsumerSpec::Inline { .. });
-        if inline && part.is_level(self.stream.processed) {
+        if inline && part.is_level(processed) {
             self.place_inline(slot, *part);
         } else {
             self.pool.park(mailbox, part);
@@ -179,7 +181,7 @@ impl Shard {
         if self.run_at_once(slot, position) {
             return;
         }
-        let boundary = self.stream.processed;
+        let boundary = self.processed_for(slot);
         let Some(entry) = self.slots.get_mut(slot) else { return };
         let Some(mailbox) = entry.mailbox.clone() else { return };
         entry.state = Lifecycle::Joining;
@@ -211,9 +213,9 @@ impl Shard {
 
     /// The log does not go back to where the consumer is.
     fn behind(&mut self, slot: Slot, position: Offset) {
-        let start = self.log.start();
+        let (start, processed) = (self.log.start(), self.processed_for(slot));
         let Some(entry) = self.slots.get_mut(slot) else { return };
-        let passed = passes_by(entry, position, self.stream.processed);
+        let passed = passes_by(entry, position, processed);
         if let Some(mailbox) = entry.mailbox.clone().filter(|_| passed > position.max(start)) {
             // It is before the boundary that it was given, if it had one, and gets another.
             entry.state = Lifecycle::Lagging;
@@ -245,7 +247,7 @@ impl Shard {
             return self.bury(slot, offset, cause, now);
         }
         self.show_tally();
-        if !part.is_level(self.stream.processed) {
+        if !part.is_level(self.processed_for(slot)) {
             // In the middle of a transaction, or ahead of the stream: it says so again after the
             // next mail. Or it met mail of long ago, and has left a note of that.
             return self.pool.park(&mailbox, part);

@@ -7,6 +7,7 @@ use super::message::Prepared;
 use super::slots::Slots;
 use super::stream::Stream;
 use super::wakes::Wakes;
+use super::wave::Wave;
 use super::{Shard, Surroundings, Trackers};
 use crate::consumer::{Ack, Hands, Pulse, ShardLink};
 use crate::flush::{Owed, Tracker};
@@ -101,7 +102,7 @@ impl Shard {
             leaving: Leavers::default(),
             wakes: Wakes::default(),
             hands: Hands::new(shards, pulse),
-            routed: Vec::new(),
+            wave: Wave::default(),
             marked: Vec::new(),
             swept: 0,
             stopping: None,

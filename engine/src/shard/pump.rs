@@ -56,12 +56,16 @@ impl Pump {
                 break;
             }
         }
+        worked |= self.shard.continue_wave(now);
         if now.duration_since(self.ticked) >= self.tick() {
             self.ticked = now;
             self.shard.tick(now);
         }
-        let idle = self.inbox.messages.is_empty() || !self.shard.takes_more();
-        worked |= self.shard.close_batch(idle, now);
+        // What a wave brings is durable only after it went out: a lagging consumer is fed what is.
+        if !self.shard.is_in_wave() {
+            let idle = self.inbox.messages.is_empty() || !self.shard.takes_more();
+            worked |= self.shard.close_batch(idle, now);
+        }
         self.shard.publish();
         worked
     }
@@ -101,7 +105,7 @@ impl Pump {
     }
 
     fn take_message(&mut self, now: Instant) -> bool {
-        if !self.shard.takes_more() {
+        if !self.shard.takes_more() || !self.shard.wave_has_room() {
             return false;
         }
         let Ok(message) = self.inbox.messages.try_recv() else { return false };
@@ -121,10 +125,13 @@ impl Pump {
 impl Shard {
     /// Takes one message, in stream order.
     pub(crate) fn handle(&mut self, message: Message, now: Instant) {
+        if !matches!(message, Message::Fragment(_)) {
+            self.deliver_wave(now);
+        }
         match message {
             // Shutdown and the publisher crossed: its source sends it again.
             Message::Fragment(_) if self.is_stopping() => {}
-            Message::Fragment(fragment) => self.handle_fragment(&fragment, now),
+            Message::Fragment(fragment) => self.handle_fragment(fragment, now),
             Message::Add(shapes, reply) => self.handle_add(shapes, reply),
             Message::Remove(handle, slot, reply) => self.handle_remove(handle, slot, reply),
             Message::InvalidateAll(cause, reply) => self.handle_invalidate_all(&cause, reply),

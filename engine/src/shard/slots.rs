@@ -6,6 +6,7 @@ use crate::flush::Owed;
 use crate::predicate::Predicate;
 use crate::words::{Handle, Offset, Relation, Slot};
 use crossbeam_channel::Sender;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Where a shape's consumer is in its life. A first start is a restart.
@@ -64,6 +65,14 @@ pub(super) struct Entry {
     pub(super) cold: Box<Cold>,
 }
 
+impl Entry {
+    /// Whether there is a consumer beside the log, alive or not.
+    pub(super) fn is_attended(&self) -> bool {
+        // One without is always running, and has no mailbox.
+        self.mailbox.is_some() || self.state != Lifecycle::Running
+    }
+}
+
 /// What only lifecycle changes need.
 pub(super) struct Cold {
     pub(super) handle: Handle,
@@ -101,6 +110,28 @@ impl Slots {
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
         let page = self.pages.get_mut(slot.index() / PAGE_SLOTS)?.as_mut()?;
         page.entries[slot.index() % PAGE_SLOTS].as_mut()
+    }
+
+    /// Calls `visit` for each living shape in `range`, in order.
+    #[inline]
+    pub(super) fn visit(
+        &mut self,
+        range: RangeInclusive<u32>,
+        mut visit: impl FnMut(Slot, &mut Entry),
+    ) {
+        let (first, last) = (*range.start() as usize, *range.end() as usize);
+        for number in first / PAGE_SLOTS..=last / PAGE_SLOTS {
+            let Some(page) = self.pages.get_mut(number) else { return };
+            let Some(page) = page else { continue };
+            let base = number * PAGE_SLOTS;
+            let from = first.saturating_sub(base);
+            let to = (last - base).min(PAGE_SLOTS - 1);
+            for (place, entry) in page.entries[from..=to].iter_mut().enumerate() {
+                if let Some(entry) = entry {
+                    visit(Slot::new((base + from + place) as u32), entry);
+                }
+            }
+        }
     }
 
     pub(super) fn insert(&mut self, slot: Slot, entry: Entry) {

@@ -1,10 +1,8 @@
-//! Stream: a fragment's way through the shard: what was accepted before is dropped (INV8), the
-//! rest is routed, logged and delivered, and at the commit everything that waited for it moves.
+//! Stream: a fragment's way into the shard: what was accepted before is dropped (INV8), the rest is
+//! routed and logged and joins the wave; at the commit everything that waited for it moves.
 
 use super::Shard;
-use super::fanout::{Counts, Fanout};
 use super::slots::Entry;
-use crate::sync::Ordering;
 use crate::words::{ChangeRef, Fragment, Lsn, Offset, Relation, Routed, Slot};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +20,7 @@ pub(super) struct Stream {
     /// The transaction that has begun and not committed.
     pub(super) open: Option<OpenTransaction>,
     /// Its consumers that were touched; kept for its buffer.
-    touched: Vec<Slot>,
+    pub(super) touched: Vec<Slot>,
     /// Shapes whose consumer stands before the readable end, inside the open transaction: they
     /// join after its commit.
     pub(super) joiners: Vec<(Slot, u64, Offset)>,
@@ -57,8 +55,9 @@ impl Stream {
 }
 
 impl Shard {
-    /// Takes a fragment.
-    pub(super) fn handle_fragment(&mut self, fragment: &Arc<Fragment>, now: Instant) {
+    /// Takes a fragment. What it brings to consumers joins the wave, which goes out at once where
+    /// the next fragment cannot join it.
+    pub(super) fn handle_fragment(&mut self, fragment: Arc<Fragment>, now: Instant) {
         self.counters().fragments.add(1);
         // One without a change reaches no position: what comes next would count as accepted.
         let says_nothing = fragment.is_empty() && !fragment.commits();
@@ -68,26 +67,39 @@ impl Shard {
         let commit = fragment.commit_lsn();
         let bytes = fragment.bytes() as u64;
         if self.stream.open.as_ref().is_some_and(|open| open.commit != commit) {
+            self.deliver_wave(now);
             self.abandon_open();
+        }
+        // One that is sent again as a whole may go on where its first part was taken; and its commit
+        // may be what newcomers wait for, who are routed to from the next one on.
+        let joins = fragment.begins()
+            && fragment.commits()
+            && self.stream.open.is_none()
+            && self.stream.newcomers.is_empty();
+        if !joins {
+            self.deliver_wave(now);
         }
         let open = self.stream.open.get_or_insert(OpenTransaction { commit, bytes: 0 });
         open.bytes += bytes;
-        self.route_fragment(fragment);
-        if !self.routed.is_empty() || fragment.commits() {
-            self.log_fragment(fragment);
-            self.deliver_fragment(fragment);
+        let mut taken = self.wave.make_room();
+        let deliveries = self.route_fragment(&fragment, &mut taken.routed);
+        if deliveries > 0 || fragment.commits() {
+            self.log_fragment(&fragment, &taken.routed);
         }
         self.stream.accepted = fragment.last_offset();
         if fragment.commits() {
-            self.commit_transaction(commit);
+            let bytes = self.stream.open.take().map_or(0, |open| open.bytes);
+            taken.commits = Some((commit, bytes));
         }
-        self.bury_ended(now);
-        self.wakes.flush(&self.pool);
+        taken.fragment = Some(fragment);
+        self.wave.push(taken, deliveries, joins);
+        if !joins {
+            self.deliver_wave(now);
+        }
     }
 
-    /// Fills `routed` with what of the fragment goes anywhere.
-    fn route_fragment(&mut self, fragment: &Fragment) {
-        self.routed.clear();
+    /// Fills `routes` with what of the fragment goes anywhere: how many deliveries that is.
+    fn route_fragment(&mut self, fragment: &Fragment, routes: &mut Vec<Routed>) -> u64 {
         let (mut changes, mut logged) = (0, 0);
         for (index, change) in fragment.changes().enumerate() {
             if change.offset() <= self.stream.accepted {
@@ -103,12 +115,13 @@ impl Shard {
             let count = routed.forms().iter().map(|(_, targets)| targets.len()).sum::<u64>();
             if count > 0 {
                 logged += count;
-                self.routed.push(routed);
+                routes.push(routed);
             }
         }
         let counters = self.counters();
         counters.changes.add(changes);
         counters.logged.add(logged);
+        logged
     }
 
     /// A clause that has no answer for a row ends its own shape only.
@@ -150,13 +163,12 @@ impl Shard {
         for slot in slots {
             self.invalidate(slot, cause);
         }
-        // Changes of this fragment that were routed before stay logged: a shape that is gone reads
-        // nothing any more.
+        // Changes that were routed before stay logged: a shape that is gone reads nothing any more.
     }
 
-    fn log_fragment(&mut self, fragment: &Fragment) {
+    fn log_fragment(&mut self, fragment: &Fragment, routes: &[Routed]) {
         let before = self.encoder.len();
-        if let Err(error) = self.encoder.fragment(fragment, &self.routed) {
+        if let Err(error) = self.encoder.fragment(fragment, routes) {
             // The publisher refuses fragments that could be too large for a record.
             self.control.poison(&format!("shard {}: {error}", self.number));
             return;
@@ -164,60 +176,8 @@ impl Shard {
         self.counters().log_bytes.add((self.encoder.len() - before) as u64);
     }
 
-    fn deliver_fragment(&mut self, fragment: &Arc<Fragment>) {
-        if self.attended.is_empty() {
-            return;
-        }
-        let number = self.remember(fragment);
-        let mut fanout = Fanout {
-            shard: self.number,
-            slots: &mut self.slots,
-            attended: &self.attended,
-            hands: &mut self.hands,
-            wakes: &mut self.wakes,
-            pool: &self.pool,
-            owed: &mut self.owed,
-            touched: &mut self.stream.touched,
-            ended: &mut self.pacing.ended,
-            fragment,
-            number,
-            commit: fragment.commit_lsn(),
-            counts: Counts::default(),
-        };
-        let last = fragment.len().checked_sub(1).filter(|_| fragment.commits());
-        for routed in &self.routed {
-            fanout.change(routed, last == Some(routed.change as usize));
-        }
-        if fragment.commits() {
-            fanout.commit_marks();
-        }
-        fanout.settle();
-        let counts = fanout.counts;
-        self.count(counts);
-    }
-
-    fn count(&self, counts: Counts) {
-        let counters = self.counters();
-        counters.sent.add(counts.mailed + counts.inline);
-        counters.overflows.add(counts.overflows);
-        counters.lagging.add(counts.stopped_running);
-        counters.retries.add(counts.retries);
-        self.show_tally();
-        let gauge = &self.link.gauges.mail_sent;
-        // Relaxed: one writer; the publisher compares it with what was taken, as a hint (R17).
-        gauge.store(gauge.load(Ordering::Relaxed) + counts.mailed, Ordering::Relaxed);
-    }
-
-    /// Shows what handlers did on the shard's own thread.
-    pub(super) fn show_tally(&self) {
-        let (tally, counters) = (self.hands.tally, self.counters());
-        counters.handled_inline.set(tally.handled);
-        counters.replayed_inline.set(tally.replayed);
-        counters.mail_taken.set(tally.mail_taken);
-    }
-
     /// Puts the fragment where runners find it, and lets go of old ones beyond the byte bound.
-    fn remember(&mut self, fragment: &Arc<Fragment>) -> u64 {
+    pub(super) fn remember(&mut self, fragment: &Arc<Fragment>) -> u64 {
         let stream = &mut self.stream;
         let (number, bytes) = (stream.number, fragment.bytes());
         stream.number += 1;
@@ -235,8 +195,8 @@ impl Shard {
         number
     }
 
-    fn commit_transaction(&mut self, commit: Lsn) {
-        let bytes = self.stream.open.take().map_or(0, |open| open.bytes);
+    /// Everything of the transaction is delivered.
+    pub(super) fn commit_transaction(&mut self, commit: Lsn, bytes: u64) {
         self.stream.processed = commit;
         self.owed.processed(commit, bytes);
         self.counters().transactions.add(1);

@@ -7,6 +7,7 @@ use super::fragment::Fragment;
 use super::shape::Slot;
 use roaring::RoaringBitmap;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// As what a change reaches a shape.
@@ -103,6 +104,19 @@ impl Targets {
             several => union(several).len(),
         };
         shared + self.slots.len() as u64
+    }
+
+    /// The shared sets as one, without who is not `among` these.
+    pub(crate) fn set(&self, among: Option<&RoaringBitmap>) -> Option<Cow<'_, RoaringBitmap>> {
+        let all = match self.sets.as_slice() {
+            [] => return None,
+            [only] => Cow::Borrowed(&*only.slots),
+            several => Cow::Owned(union(several)),
+        };
+        Some(match among {
+            Some(among) => Cow::Owned(&*all & among),
+            None => all,
+        })
     }
 
     /// Calls `visit` once for each slot meant.

@@ -1,0 +1,215 @@
+//! Wave: fragments whose deliveries go out together. What is queued up anyway is gathered, and then
+//! each tile of slots gets the deliveries of all of them: entries and consumers are read into the
+//! cache once a wave, not once a fragment. Nobody waits for a wave to grow, and a large one goes out
+//! in slices, so that a consumer that comes back does not wait for it.
+
+use super::Shard;
+use super::fanout::{Counts, Desk, Fanout, Turn};
+use crate::sync::Ordering;
+use crate::words::{Fragment, Lsn, Routed, Slot};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A wave of so many fragments takes no more, nor one of so many changes: all that a consumer gets
+/// of it comes at once, and its mailbox has 16 places.
+const WAVE_FRAGMENTS_MAX: usize = 4;
+const WAVE_CHANGES_MAX: usize = 8;
+/// Nor does one of so much work, in calls of inline handlers: marks, the clock and the frontier wait
+/// for it, and a consumer that comes back waits for several marks.
+const WAVE_WORK_MAX: u64 = 400_000;
+/// What sending into a mailbox costs beside that, about.
+const WORK_OF_MAIL: u64 = 4;
+/// Slots whose deliveries are made together: their entries and consumers fit a core's cache.
+/// In unit tests the few shapes of the simulator are to span several.
+const TILE_SLOTS: u32 = if cfg!(test) { 4 } else { 1_024 };
+/// After so many deliveries marks are looked at, and the wave goes on.
+const SLICE_DELIVERIES: u64 = if cfg!(test) { 8 } else { 16_384 };
+/// Tiles are worth their cost if each has so many deliveries.
+const TILE_DELIVERIES_MIN: u64 = if cfg!(test) { 1 } else { 64 };
+
+/// A fragment that was taken, routed and logged.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) fragment: Option<Arc<Fragment>>,
+    pub(super) routed: Vec<Routed>,
+    /// The commit that it brings, and the bytes of its transaction.
+    pub(super) commits: Option<(Lsn, u64)>,
+    /// The fragment's number in `recent`.
+    number: u64,
+}
+
+/// See the file's head. Several fragments are each a whole transaction; any other is alone.
+#[derive(Default)]
+pub(super) struct Wave {
+    taken: Vec<Taken>,
+    changes: usize,
+    deliveries: u64,
+    /// Whether it goes out, and takes no more.
+    goes: bool,
+    /// Whether it goes out in slices.
+    sliced: bool,
+    /// Slots below this one have got all of it, those from here on nothing.
+    reached: u32,
+    /// The wave before this one went into mailboxes for the most part.
+    mails: bool,
+    /// Buffers that are kept.
+    spare: Vec<Taken>,
+}
+
+impl Wave {
+    pub(super) fn make_room(&mut self) -> Taken {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// `whole`: it is a whole transaction, and every other in the wave is one. Then a slot has
+    /// either all of it or nothing, and what comes in between has a place in the stream for each.
+    pub(super) fn push(&mut self, taken: Taken, deliveries: u64, whole: bool) {
+        self.sliced = whole;
+        self.changes += taken.routed.len();
+        self.deliveries += deliveries;
+        self.taken.push(taken);
+    }
+
+    /// Whether more can join it.
+    pub(super) fn has_room(&self) -> bool {
+        let work = self.deliveries * if self.mails { WORK_OF_MAIL } else { 1 };
+        !self.goes
+            && self.taken.len() < WAVE_FRAGMENTS_MAX
+            && self.changes < WAVE_CHANGES_MAX
+            && work < WAVE_WORK_MAX
+    }
+}
+
+impl Shard {
+    /// The last commit that is processed as far as this slot is concerned: in the middle of a wave
+    /// some have got it and some have not.
+    pub(super) fn processed_for(&self, slot: Slot) -> Lsn {
+        let of_wave = || self.wave.taken.last().and_then(|taken| taken.commits);
+        match of_wave() {
+            Some((commit, _)) if slot.as_u32() < self.wave.reached => commit,
+            _ => self.stream.processed,
+        }
+    }
+
+    /// Whether something was gathered that has not reached everybody.
+    pub(super) fn is_in_wave(&self) -> bool {
+        !self.wave.taken.is_empty()
+    }
+
+    /// Whether another fragment can be taken now.
+    pub(super) fn wave_has_room(&self) -> bool {
+        self.wave.has_room()
+    }
+
+    /// Sends out all that was gathered.
+    pub(super) fn deliver_wave(&mut self, now: Instant) {
+        while self.continue_wave(now) {}
+    }
+
+    /// Sends out a slice of what was gathered; after the last one comes what waited for it. False:
+    /// there was nothing.
+    pub(crate) fn continue_wave(&mut self, now: Instant) -> bool {
+        if self.wave.taken.is_empty() {
+            return false;
+        }
+        let mut taken = std::mem::take(&mut self.wave.taken);
+        if !std::mem::replace(&mut self.wave.goes, true) {
+            for taken in &mut taken {
+                if let Some(fragment) = &taken.fragment {
+                    taken.number = self.remember(fragment);
+                }
+            }
+        }
+        let done = self.attended.is_empty() || self.fan_out(&taken);
+        self.wave.taken = taken;
+        self.bury_ended(now);
+        self.wakes.flush(&self.pool);
+        if done {
+            self.end_wave();
+        }
+        true
+    }
+
+    /// Everybody has got it.
+    fn end_wave(&mut self) {
+        let mut taken = std::mem::take(&mut self.wave.taken);
+        let Wave { changes, deliveries, goes, reached, .. } = &mut self.wave;
+        (*changes, *deliveries, *goes, *reached) = (0, 0, false, 0);
+        for mut taken in taken.drain(..) {
+            if let Some((commit, bytes)) = taken.commits.take() {
+                self.commit_transaction(commit, bytes);
+            }
+            taken.fragment = None;
+            taken.routed.clear();
+            self.wave.spare.push(taken);
+        }
+        self.wave.taken = taken;
+    }
+
+    /// Makes a slice of the deliveries. Whether that was the last one.
+    fn fan_out(&mut self, wave: &[Taken]) -> bool {
+        let some = self.attended.len() < self.slots.len() as u64;
+        let attended = some.then_some(&self.attended);
+        let mut turns = Vec::with_capacity(wave.len());
+        for taken in wave {
+            if let Some(fragment) = taken.fragment.as_deref() {
+                turns.push(Turn::new(fragment, taken.number, &taken.routed, attended));
+            }
+        }
+        let desk = Desk {
+            shard: self.number,
+            hands: &mut self.hands,
+            wakes: &mut self.wakes,
+            pool: &self.pool,
+            owed: &mut self.owed,
+            touched: &mut self.stream.touched,
+            ended: &mut self.pacing.ended,
+            counts: Counts::default(),
+            handled: 0,
+        };
+        let mut fanout = Fanout { slots: &mut self.slots, desk };
+        let tiles = u64::from(self.next_slot.div_ceil(TILE_SLOTS));
+        let Wave { deliveries, reached, .. } = self.wave;
+        let mut reached = reached;
+        if self.wave.sliced && deliveries >= tiles * TILE_DELIVERIES_MIN {
+            while reached < self.next_slot && fanout.desk.counts.delivered() < SLICE_DELIVERIES {
+                let last = reached.saturating_add(TILE_SLOTS - 1);
+                for turn in &turns {
+                    fanout.run(turn, &(reached..=last), true);
+                }
+                reached = last.saturating_add(1);
+            }
+        } else {
+            for turn in &turns {
+                fanout.run(turn, &(0..=u32::MAX), turn.fragment.commits());
+            }
+            reached = self.next_slot;
+        }
+        let counts = fanout.desk.counts;
+        self.hands.pulse.leave();
+        self.wave.reached = reached;
+        self.wave.mails = counts.mailed > counts.inline;
+        self.count(counts);
+        reached >= self.next_slot
+    }
+
+    fn count(&self, counts: Counts) {
+        let counters = self.counters();
+        counters.sent.add(counts.mailed + counts.inline);
+        counters.overflows.add(counts.overflows);
+        counters.lagging.add(counts.stopped_running);
+        counters.retries.add(counts.retries);
+        self.show_tally();
+        let gauge = &self.link.gauges.mail_sent;
+        // Relaxed: one writer; the publisher compares it with what was taken, as a hint (R17).
+        gauge.store(gauge.load(Ordering::Relaxed) + counts.mailed, Ordering::Relaxed);
+    }
+
+    /// Shows what handlers did on the shard's own thread.
+    pub(super) fn show_tally(&self) {
+        let (tally, counters) = (self.hands.tally, self.counters());
+        counters.handled_inline.set(tally.handled);
+        counters.replayed_inline.set(tally.replayed);
+        counters.mail_taken.set(tally.mail_taken);
+    }
+}
