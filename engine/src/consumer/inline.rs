@@ -7,8 +7,8 @@ use super::delivery::{Context, Delivery, Given};
 use super::mailbox::Mailbox;
 use super::part::{Tally, panic_text};
 use crate::words::Lsn;
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
 
 /// What a shard keeps of an inline consumer beside the consumer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,7 +20,7 @@ pub(crate) struct InlineState {
 }
 
 /// How a handler ended.
-type Handled = thread::Result<Result<(), ConsumerError>>;
+type Handled = Result<Result<(), ConsumerError>, Box<dyn Any + Send>>;
 
 /// Hands a delivery over, after `handed` was; what the consumer has reported, if anything. An error
 /// is a death.

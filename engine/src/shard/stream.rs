@@ -70,8 +70,8 @@ impl Shard {
             self.deliver_wave(now);
             self.abandon_open();
         }
-        // One that is sent again as a whole may go on where its first part was taken; and its commit
-        // may be what newcomers wait for, who are routed to from the next one on.
+        // One that is sent again as a whole may go on where its first part was taken; and newcomers
+        // may wait for its commit, who are routed to from the next one on.
         let joins = fragment.begins()
             && fragment.commits()
             && self.stream.open.is_none()

@@ -1,7 +1,7 @@
 //! Wave: fragments whose deliveries go out together. What is queued up anyway is gathered, and then
 //! each tile of slots gets the deliveries of all of them: entries and consumers are read into the
-//! cache once a wave, not once a fragment. Nobody waits for a wave to grow, and a large one goes out
-//! in slices, so that a consumer that comes back does not wait for it.
+//! cache once a wave, not once a fragment. Nobody waits for a wave to grow. A large one goes out in
+//! slices, so that a consumer that comes back does not wait for all of it.
 
 use super::Shard;
 use super::fanout::{Counts, Desk, Fanout, Turn};
@@ -14,8 +14,8 @@ use std::time::Instant;
 /// of it comes at once, and its mailbox has 16 places.
 const WAVE_FRAGMENTS_MAX: usize = 4;
 const WAVE_CHANGES_MAX: usize = 8;
-/// Nor does one of so much work, in calls of inline handlers: marks, the clock and the frontier wait
-/// for it, and a consumer that comes back waits for several marks.
+/// Nor does one of so much work, in calls of inline handlers: the frontier and the log's sync wait
+/// for it.
 const WAVE_WORK_MAX: u64 = 400_000;
 /// What sending into a mailbox costs beside that, about.
 const WORK_OF_MAIL: u64 = 4;
