@@ -16,9 +16,11 @@ use walfan::{
     Relation, ReportError, Reporter, Start, Started, TransactionBuilder,
 };
 
-fn world() -> (Engine, Publisher, Arc<Relation>) {
-    let (engine, publisher) =
-        small().consumer_deadline(Duration::from_millis(200)).start().unwrap();
+/// A deadline that some of the tests wait for.
+const DEADLINE: Duration = Duration::from_millis(200);
+
+fn world(deadline: Duration) -> (Engine, Publisher, Arc<Relation>) {
+    let (engine, publisher) = small().consumer_deadline(deadline).start().unwrap();
     let items = items();
     engine.learn(Arc::clone(&items));
     (engine, publisher, items)
@@ -29,7 +31,7 @@ fn world() -> (Engine, Publisher, Arc<Relation>) {
 fn r06_what_was_reported_before_a_death_is_not_seen_again() {
     for placement in PLACEMENTS {
         for end in 0..3 {
-            let (engine, mut publisher, items) = world();
+            let (engine, mut publisher, items) = world(LONG);
             let seen = Seen::default();
             let handled = Arc::clone(&seen);
             let script: Script = Arc::new(move |delivery, context| {
@@ -77,7 +79,7 @@ fn a_deadline_passes(engine: &Engine, publisher: &mut Publisher, items: &Arc<Rel
 fn a06_a_late_report_in_the_middle_of_a_transaction_counts() {
     for (placement, takes_reporter) in PLACEMENTS.into_iter().flat_map(|p| [(p, false), (p, true)])
     {
-        let (engine, mut publisher, items) = world();
+        let (engine, mut publisher, items) = world(DEADLINE);
         let seen = Seen::default();
         let script: Script = Arc::new(|delivery, context| {
             let offset = delivery.offset();
@@ -179,7 +181,7 @@ impl Outside {
 #[test]
 fn r05_reports_come_from_any_thread_and_none_past_what_was_handed() {
     for placement in PLACEMENTS {
-        let (engine, mut publisher, items) = world();
+        let (engine, mut publisher, items) = world(DEADLINE);
         let (handle, reporter, takes) = Outside::add(&engine, placement);
         let last = Lsn::new(50);
         let reports = thread::spawn(move || {
@@ -210,7 +212,7 @@ fn r05_reports_come_from_any_thread_and_none_past_what_was_handed() {
 #[test]
 fn r06_reports_of_the_dead_are_ignored() {
     for placement in PLACEMENTS {
-        let (engine, mut publisher, items) = world();
+        let (engine, mut publisher, items) = world(DEADLINE);
         let first = Arc::new(Mutex::new(None));
         let starts = Arc::new(AtomicUsize::new(0));
         let (given, counted) = (Arc::clone(&first), Arc::clone(&starts));
