@@ -24,6 +24,12 @@ fn wider() -> Arc<Relation> {
     Arc::new(Relation::new(16_384, TableName::new("public", "items"), columns))
 }
 
+/// `items`, dropped and made again.
+fn remade() -> Arc<Relation> {
+    let items = items();
+    Arc::new(Relation::new(items.oid + 1, items.table.clone(), items.columns.to_vec()))
+}
+
 struct World {
     dir: tempfile::TempDir,
     engine: Engine,
@@ -144,6 +150,94 @@ fn c01_an_altered_table_ends_its_shapes_and_no_others() {
     let middle = vec![Offset::new(Lsn::new(6), 4)];
     let expected = [firsts(4..6), middle, firsts(7..9), firsts(10..11)].concat();
     world.only_items_ended("was altered", &expected);
+}
+
+/// It has the name of the old one, another OID, and is announced by its first row.
+#[test]
+fn g02_a_table_that_is_made_again_ends_the_shapes_of_the_old_one() {
+    let mut world = World::new();
+    publish_rows(&mut world.publisher, &world.items, 1..4, "a");
+    world.orders(4..6);
+    let remade = remade();
+    let mut transaction = TransactionBuilder::new(1, Lsn::new(6));
+    insert(&mut transaction, &world.items, 1, "a");
+    transaction.insert(&world.orders, [Value::Text(b"1"), Value::Text(b"a")]).unwrap();
+    insert(&mut transaction, &remade, 1, "a");
+    transaction.insert(&world.orders, [Value::Text(b"1"), Value::Text(b"a")]).unwrap();
+    world.publisher.publish(transaction.commit(Lsn::new(7))).unwrap();
+    let late = world
+        .engine
+        .wait_flushed(Lsn::new(6), LONG)
+        .map(|_| world.engine.add_shape(shape(""), ConsumerSpec::Log).unwrap_err());
+    assert!(matches!(&late, Ok(AddError::Altered { table }) if *table == remade.table), "{late:?}");
+    world.engine.learn(Arc::clone(&remade));
+    let new = world.engine.add_shape(shape("kind = 'a'"), ConsumerSpec::Log).unwrap();
+    publish_rows(&mut world.publisher, &remade, 7..9, "a");
+    assert_eq!(world.engine.wait_flushed(Lsn::new(8), LONG).unwrap(), Lsn::new(8));
+    assert_eq!(log_of(&world.engine, new), firsts(7..9));
+    world.engine.remove_shape(new).unwrap();
+    world.orders(9..10);
+    let middle = vec![Offset::new(Lsn::new(6), 2), Offset::new(Lsn::new(6), 6)];
+    let expected = [firsts(4..6), middle, firsts(9..10)].concat();
+    world.only_items_ended("is another one now (OID 16385, was 16384)", &expected);
+}
+
+/// What comes again after a restart is older than the shapes of the table as it is now: it says
+/// nothing of them, and is not theirs.
+#[test]
+fn g02_a_replay_of_an_older_table_ends_no_shape_of_the_present_one() {
+    for (older, present) in [(items(), remade()), (items(), wider())] {
+        let dir = tempfile::tempdir().unwrap();
+        let row = |relation: &Arc<Relation>, commit: u64| {
+            let row = [Value::Text(b"1"), Value::Text(b"a"), Value::Null, Value::Null];
+            let mut transaction = TransactionBuilder::new(1, Lsn::new(commit));
+            transaction.insert(relation, row[..relation.columns.len()].iter().copied()).unwrap();
+            transaction.commit(Lsn::new(commit + 1))
+        };
+        let (engine, mut publisher) = small().directory(dir.path()).start().unwrap();
+        (1..5).for_each(|commit| publisher.publish(row(&older, commit)).unwrap());
+        publisher.publish(row(&present, 5)).unwrap();
+        assert_eq!(engine.wait_flushed(Lsn::new(5), LONG).unwrap(), Lsn::new(5));
+        engine.learn(Arc::clone(&present));
+        let shapes = ["", "", "kind = 'a'", "kind = 'a'"];
+        let shapes = shapes.map(|clause| (shape(clause), ConsumerSpec::Log));
+        let shapes = engine.add_shapes(shapes.to_vec()).unwrap();
+        engine.shutdown(LONG).unwrap();
+        drop((engine, publisher));
+        let (engine, mut publisher) = small().directory(dir.path()).start().unwrap();
+        (1..5).for_each(|commit| publisher.publish(row(&older, commit)).unwrap());
+        (5..8).for_each(|commit| publisher.publish(row(&present, commit)).unwrap());
+        assert_eq!(engine.wait_flushed(Lsn::new(7), LONG).unwrap(), Lsn::new(7));
+        for &shape in &shapes {
+            assert_eq!(log_of(&engine, shape), firsts(6..8));
+        }
+        // And from here on it is no replay.
+        publisher.publish(row(&older, 8)).unwrap();
+        assert_eq!(engine.wait_flushed(Lsn::new(8), LONG).unwrap(), Lsn::new(8));
+        assert_eq!(engine.metrics().invalidated, shapes.len() as u64);
+    }
+}
+
+/// Nothing tells of an altered table but an announcement, until its next row.
+#[test]
+fn c01_shapes_of_an_altered_table_are_added_before_its_next_row() {
+    let mut world = World::new();
+    publish_rows(&mut world.publisher, &world.items, 1..4, "a");
+    let wider = wider();
+    world.engine.learn(Arc::clone(&wider));
+    let shapes = ["price = 3", "price = 3", "price = 4", "price = 4"];
+    let shapes = shapes.map(|clause| (shape(clause), ConsumerSpec::Log));
+    let new = world.engine.add_shapes(shapes.to_vec()).unwrap();
+    let row = [Value::Text(b"1"), Value::Text(b"a"), Value::Null, Value::Text(b"3")];
+    let mut transaction = TransactionBuilder::new(1, Lsn::new(4));
+    transaction.insert(&wider, row).unwrap();
+    world.publisher.publish(transaction.commit(Lsn::new(5))).unwrap();
+    world.orders(5..6);
+    assert_eq!(world.engine.wait_flushed(Lsn::new(5), LONG).unwrap(), Lsn::new(5));
+    let logs: Vec<_> = new.iter().map(|shape| log_of(&world.engine, *shape)).collect();
+    assert_eq!(logs, [firsts(4..5), firsts(4..5), vec![], vec![]]);
+    new.iter().for_each(|shape| world.engine.remove_shape(*shape).unwrap());
+    world.only_items_ended("was altered", &firsts(5..6));
 }
 
 /// Which columns are keys says nothing of what rows mean (G05).

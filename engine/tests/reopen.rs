@@ -324,3 +324,36 @@ fn a_directory_that_is_not_ours_to_open_is_refused_and_left_alone() {
     let world = open(dir.path(), small());
     assert_eq!(log_of(&world.0, log), firsts(1..12));
 }
+
+/// R3: what comes again from before a shape began is not its own, wherever its consumer resumes.
+#[test]
+fn r03_what_comes_again_from_before_a_shape_began_is_not_its_own() {
+    for placement in PLACEMENTS {
+        for ack in [Ack::Consumer, Ack::Log] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut world = open(dir.path(), small());
+            // Nobody's: nothing of it is logged.
+            publish(&mut world, 1..8);
+            let shapes = ["", "kind = 'a'"].map(|clause| (shape(clause), ConsumerSpec::Log));
+            let added = world.0.add_shapes(shapes.to_vec()).unwrap();
+            close(world, false);
+            let seen: Arc<Mutex<BTreeMap<Handle, Seen>>> = Arc::default();
+            let kept = Arc::clone(&seen);
+            let builder = small().consumers(move |handle, _| {
+                let seen = Arc::clone(kept.lock().unwrap().entry(handle).or_default());
+                placed(placement, ack, move |_| {
+                    Ok(Started::new(recording(&seen, reports()), Offset::ZERO))
+                })
+            });
+            let mut world = open(dir.path(), builder);
+            publish(&mut world, 1..12);
+            wait_until("all run", || world.0.metrics().lagging == 0);
+            for handle in added {
+                let seen = Arc::clone(&seen.lock().unwrap()[&handle]);
+                wait_until("it has all", || joined(&seen).last() == firsts(11..12).last());
+                assert_eq!(joined(&seen), firsts(8..12));
+                assert_eq!(log_of(&world.0, handle), firsts(8..12));
+            }
+        }
+    }
+}

@@ -116,31 +116,6 @@ fn r03_shapes_are_added_all_or_none() {
     assert_eq!(starts.load(Ordering::SeqCst), 0);
 }
 
-/// One shard takes its part, the other one knows that the table is another one by now.
-#[test]
-fn r03_what_one_shard_took_goes_if_another_one_refuses() {
-    let dir = tempfile::tempdir().unwrap();
-    let (engine, mut publisher, items) = world(&dir);
-    // Only the shard of this one hears that the table was altered.
-    let first = engine.add_shape(shape(""), ConsumerSpec::Log).unwrap();
-    let mut columns = items.columns.to_vec();
-    columns.pop();
-    let altered = Arc::new(Relation::new(items.oid, items.table.clone(), columns));
-    let mut transaction = TransactionBuilder::new(1, Lsn::new(1));
-    transaction.truncate(&altered);
-    publisher.publish(transaction.commit(Lsn::new(2))).unwrap();
-    wait_for(&engine, |e| matches!(e, Event::Invalidated { handle, .. } if *handle == first));
-    let seen = Seen::default();
-    let spec = || recorder(Placement::Mailbox, Ack::Consumer, &seen, reports());
-    let refused = engine.add_shapes((0..6).map(|_| (shape(""), spec())).collect()).unwrap_err();
-    assert!(matches!(&refused, AddError::Altered { table } if *table == items.table), "{refused}");
-    assert_eq!(handles(&engine), []);
-    let metrics = engine.metrics();
-    assert_eq!((metrics.shapes, metrics.lagging, metrics.invalidated), (0, 0, 1));
-    publisher.publish(TransactionBuilder::new(1, Lsn::new(2)).commit(Lsn::new(3))).unwrap();
-    assert_eq!(engine.wait_flushed(Lsn::new(2), LONG).unwrap(), Lsn::new(2));
-}
-
 /// Says when it is dropped.
 struct Told {
     inner: Box<dyn FnMut(&Delivery<'_>) + Send>,

@@ -17,7 +17,7 @@ pub(crate) use counters::Counters;
 pub(crate) use events::Events;
 pub(crate) use flushed::Flushed;
 pub(crate) use gate::Gate;
-pub(crate) use registry::{Place, Registry};
+pub(crate) use registry::{Known, Place, Registry};
 pub(crate) use state::{Phase, State};
 pub(crate) use vitals::Vitals;
 

@@ -24,7 +24,15 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     shapes: RwLock<HashMap<Handle, Place, RandomState>>,
-    relations: RwLock<HashMap<TableName, Arc<Relation>, RandomState>>,
+    relations: RwLock<HashMap<TableName, Known, RandomState>>,
+}
+
+/// A table as it was announced last.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) relation: Arc<Relation>,
+    /// The stream has shown that it is not so any more.
+    pub(crate) outdated: bool,
 }
 
 impl Registry {
@@ -49,10 +57,19 @@ impl Registry {
     }
 
     pub(crate) fn learn(&self, relation: Arc<Relation>) {
-        self.relations.write().insert(relation.table.clone(), relation);
+        let known = Known { relation: Arc::clone(&relation), outdated: false };
+        self.relations.write().insert(relation.table.clone(), known);
     }
 
-    pub(crate) fn relation(&self, table: &TableName) -> Option<Arc<Relation>> {
+    /// The stream has shown that the table is not as `relation` says. An announcement that came
+    /// since stands.
+    pub(crate) fn outdate(&self, relation: &Arc<Relation>) {
+        if let Some(known) = self.relations.write().get_mut(&relation.table) {
+            known.outdated |= Arc::ptr_eq(&known.relation, relation);
+        }
+    }
+
+    pub(crate) fn relation(&self, table: &TableName) -> Option<Known> {
         self.relations.read().get(table).cloned()
     }
 }

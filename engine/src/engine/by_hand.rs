@@ -1,21 +1,23 @@
 //! By hand: one shard's machines, pumped step by step, for what depends on which message lies
-//! before which one in a shard's channel.
+//! before which one in a shard's channel; and a log that was written by hand.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use super::builder::Builder;
 use super::open::{Assembly, assemble};
 use super::publisher::Publisher;
 use super::threads::{Parts, SyncPart};
-use super::{Engine, Inner};
-use crate::consumer::ConsumerSpec;
+use super::{AddError, Engine, Inner};
+use crate::consumer::{Ack, ConsumerSpec, Start};
+use crate::log::{BLOCK_BYTES_MAX, Directory, recover};
 use crate::shard::{Message, Pump, Refusal};
 use crate::words::{
-    Column, Fragment, Handle, Lsn, Relation, ShapeDefinition, TableName, TransactionBuilder, Value,
+    Column, Fragment, Handle, Lsn, Offset, Relation, ShapeDefinition, Slot, TableName,
+    TransactionBuilder, Value,
 };
 use crossbeam_channel::{Receiver, bounded};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 type Answer = Receiver<Result<usize, Refusal>>;
 
@@ -134,4 +136,36 @@ fn r16_nothing_is_done_behind_stop() {
     drop((hand.inner, hand.publisher, hand.syncer));
     let again = ByHand::open(dir.path());
     assert_eq!(again.living(), [handle]);
+}
+
+/// R3: one shard takes its part, the other one has no slot left to give.
+#[test]
+fn r03_what_one_shard_took_goes_if_another_one_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = Directory::open(dir.path(), 2).unwrap();
+    let device = Box::new(directory.shard_device(1).unwrap());
+    let found = recover(device, &directory.identity(1), BLOCK_BYTES_MAX).unwrap();
+    let (mut encoder, mut syncer) = (found.encoder, found.syncer);
+    let (slot, handle) = (Slot::new(u32::MAX - 3), Handle::new(1));
+    let definition = ShapeDefinition::table(relation(2).table.clone());
+    encoder.add_shape(slot, handle, Offset::ZERO, &relation(2), &definition).unwrap();
+    encoder.remove_shape(slot, handle, Offset::ZERO).unwrap();
+    syncer.commit(&encoder.take(Vec::new())).unwrap();
+    drop((encoder, syncer, found.log, directory));
+    let (engine, mut publisher) =
+        Engine::builder().shards(2).runners(1).directory(dir.path()).start().unwrap();
+    engine.learn(relation(2));
+    let spec = || {
+        let factory = Arc::new(|_: &Start<'_>| Err("its shape is taken out again".into()));
+        ConsumerSpec::Mailbox { factory, ack: Ack::Consumer }
+    };
+    let shapes = (0..6).map(|_| (definition.clone(), spec())).collect();
+    let refused = engine.add_shapes(shapes).unwrap_err();
+    assert!(matches!(refused, AddError::SlotsExhausted), "{refused}");
+    assert_eq!(engine.shapes(), []);
+    publisher.publish(row(&relation(2), 1)).unwrap();
+    let last = Lsn::new(1);
+    assert_eq!(engine.wait_flushed(last, Duration::from_secs(60)).unwrap(), last);
+    let metrics = engine.metrics();
+    assert_eq!((metrics.shapes, metrics.lagging, metrics.invalidated), (0, 0, 0));
 }

@@ -76,7 +76,7 @@ pub enum AddError {
         /// What is wrong, and where.
         source: WhereError,
     },
-    /// The table was altered while the shape was on its way.
+    /// The table is not any more as it was announced.
     #[error("table {table} was altered: announce it again with Engine::learn, then add the shape")]
     Altered {
         /// The table.

@@ -5,7 +5,7 @@
 use super::error::{AddError, RemoveError};
 use super::{Engine, Inner};
 use crate::consumer::{Ack, ConsumerSpec};
-use crate::control::{Failure, Phase};
+use crate::control::{Failure, Known, Phase};
 use crate::predicate::compile;
 use crate::shard::{ADDED_MAX, Message, Prepared, Refusal, Reply};
 use crate::words::{Handle, ShapeDefinition};
@@ -148,8 +148,12 @@ impl Inner {
         consumer: ConsumerSpec,
     ) -> Result<Prepared, AddError> {
         let table = &definition.table;
-        let relation = self.control.registry.relation(table);
-        let relation = relation.ok_or_else(|| AddError::UnknownTable { table: table.clone() })?;
+        let known = self.control.registry.relation(table);
+        let Known { relation, outdated } =
+            known.ok_or_else(|| AddError::UnknownTable { table: table.clone() })?;
+        if outdated {
+            return Err(AddError::Altered { table: table.clone() });
+        }
         let predicate = compile(&relation, definition.where_clause.as_deref())
             .map_err(|source| AddError::Where { definition: definition.to_string(), source })?;
         let definition = Arc::new(definition);
@@ -182,9 +186,7 @@ impl Inner {
         }
         match refused {
             None => Ok(()),
-            Some((_, Refusal::Altered(relation))) => {
-                Err(AddError::Altered { table: relation.table.clone() })
-            }
+            Some((_, Refusal::Altered(table))) => Err(AddError::Altered { table }),
             Some((_, Refusal::Slots)) => Err(AddError::SlotsExhausted),
             Some((table, Refusal::Unknown)) => Err(AddError::UnknownTable { table }),
             Some((_, Refusal::Stopping)) => Err(AddError::Failed(Failure::Stopped)),

@@ -6,14 +6,13 @@ use super::Shard;
 use super::commit::OnSync;
 use super::message::{Prepared, Refusal, Reply};
 use super::slots::{Cold, Entry, Lifecycle, Port};
-use super::stream::is_same;
 use crate::consumer::{Ack, ConsumerSpec, InlineState, Mailbox, MailboxName, Note, drop_consumer};
 use crate::control::{Event, Place};
 use crate::flush::Owed;
 use crate::log::EncodeError;
 use crate::run::StartJob;
 use crate::sync::Ordering;
-use crate::words::{Handle, Offset, Slot};
+use crate::words::{Handle, Lsn, Offset, Slot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -68,20 +67,23 @@ impl Shard {
         self.commit.when_durable(OnSync::Answer(reply, Ok(count)));
     }
 
-    fn admit(&mut self, shapes: &[Prepared]) -> Result<(), Refusal> {
+    fn admit(&self, shapes: &[Prepared]) -> Result<(), Refusal> {
         if self.is_stopping() {
             return Err(Refusal::Stopping);
         }
         if u64::from(self.next_slot) + shapes.len() as u64 > u64::from(u32::MAX) {
             return Err(Refusal::Slots);
         }
-        for shape in shapes {
-            match self.relations.get(&shape.relation.oid) {
-                Some(known) if !is_same(known, &shape.relation) => {
-                    return Err(Refusal::Altered(Arc::clone(known)));
-                }
-                _ => {}
+        // Most are of the same table as the one before.
+        let mut current = None;
+        for Prepared { relation, .. } in shapes {
+            if current.is_some_and(|current| Arc::ptr_eq(current, relation)) {
+                continue;
             }
+            if !self.is_current(relation) {
+                return Err(Refusal::Altered(relation.table.clone()));
+            }
+            current = Some(relation);
         }
         Ok(())
     }
@@ -90,13 +92,6 @@ impl Shard {
     pub(super) fn enter_slot(&mut self, slot: Slot, first: Offset, owed: Owed, shape: Prepared) {
         let Prepared { handle, relation, predicate, consumer, .. } = shape;
         let has_consumer = consumer.has_factory();
-        self.relations.entry(relation.oid).or_insert_with(|| Arc::clone(&relation));
-        if first.commit > self.stream.processed {
-            // What is left of the open transaction is none of its business.
-            self.stream.newcomers.push(slot);
-        } else {
-            self.router.insert(slot, relation.oid, &predicate);
-        }
         let cold = Cold { handle, relation, predicate, first, incarnation: 0, consumer };
         let entry = Entry {
             state: if has_consumer { Lifecycle::Dead } else { Lifecycle::Running },
@@ -111,6 +106,12 @@ impl Shard {
             cold: Box::new(cold),
         };
         self.slots.insert(slot, entry);
+        if first.commit > self.stream.processed {
+            // What is left of the open transaction is none of its business.
+            self.stream.newcomers.insert((first.commit, slot));
+        } else {
+            self.route(slot);
+        }
         if has_consumer {
             self.attended.insert(slot.as_u32());
             self.counters().lagging.add(1);
@@ -118,13 +119,23 @@ impl Shard {
         }
     }
 
-    /// The shapes that came during the transaction that has ended are routed to from here on.
-    pub(super) fn route_newcomers(&mut self) {
-        for slot in std::mem::take(&mut self.stream.newcomers) {
-            if let Some(entry) = self.slots.get_mut(slot) {
-                self.router.insert(slot, entry.cold.relation.oid, &entry.cold.predicate);
+    /// The transaction of `commit` begins: shapes that begin before it are routed to from here on
+    /// (R3).
+    pub(super) fn route_newcomers(&mut self, commit: Lsn) {
+        while let Some((first, slot)) = self.stream.newcomers.pop_first() {
+            if first >= commit {
+                self.stream.newcomers.insert((first, slot));
+                return;
             }
+            self.route(slot);
         }
+    }
+
+    fn route(&mut self, slot: Slot) {
+        let Some(entry) = self.slots.get_mut(slot) else { return };
+        let Cold { relation, predicate, .. } = &*entry.cold;
+        self.tables.enter(relation);
+        self.router.insert(slot, relation.oid, predicate);
     }
 
     /// Queues the factory for the next incarnation. A first start is a restart.
@@ -195,8 +206,11 @@ impl Shard {
         let Some(mut entry) = self.slots.remove(slot) else { return };
         let handle = entry.cold.handle;
         self.attended.remove(slot.as_u32());
-        self.stream.newcomers.retain(|newcomer| *newcomer != slot);
-        self.router.remove(slot, entry.cold.relation.oid, &entry.cold.predicate);
+        let Cold { first, relation, predicate, .. } = &*entry.cold;
+        if !self.stream.newcomers.remove(&(first.commit, slot)) {
+            self.router.remove(slot, relation.oid, predicate);
+            self.tables.leave(relation);
+        }
         if let Some(from) = entry.owed.release() {
             self.commit.when_durable(OnSync::Settle(entry.ack, from));
         }

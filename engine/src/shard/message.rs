@@ -2,7 +2,7 @@
 
 use crate::consumer::ConsumerSpec;
 use crate::predicate::Predicate;
-use crate::words::{Fragment, Handle, Relation, ShapeDefinition, Slot};
+use crate::words::{Fragment, Handle, Relation, ShapeDefinition, Slot, TableName};
 use crossbeam_channel::Sender;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +21,7 @@ pub(crate) struct Prepared {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The table was altered between the shape's compilation and its place in the stream.
-    Altered(Arc<Relation>),
+    Altered(TableName),
     /// The shard has given out all 2^32 slots.
     Slots,
     /// The shape is not here: removed or invalidated meanwhile.

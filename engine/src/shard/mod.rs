@@ -14,6 +14,7 @@ mod pump;
 mod slots;
 mod stop;
 mod stream;
+mod tables;
 mod wakes;
 mod wave;
 
@@ -29,18 +30,17 @@ use crate::log::{Encoder, Log};
 use crate::report::Dirty;
 use crate::route::Router;
 use crate::run::Pool;
-use crate::words::{Lsn, Relation, Slot};
+use crate::words::{Lsn, Slot};
 use commit::GroupCommit;
 use crossbeam_channel::Sender;
 use death::Pacing;
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use lifecycle::Leavers;
 use roaring::RoaringBitmap;
 use slots::Slots;
 use std::sync::{Arc, Weak};
 use stop::Stopping;
 use stream::Stream;
+use tables::Tables;
 use wakes::Wakes;
 use wave::Wave;
 
@@ -64,8 +64,7 @@ pub(crate) struct Shard {
     log: Arc<Log>,
     encoder: Encoder,
     router: Router,
-    /// The tables of its shapes, by OID, as the stream last had them.
-    relations: HashMap<u32, Arc<Relation>, RandomState>,
+    tables: Tables,
     slots: Slots,
     /// The lowest slot that was never given out (R8).
     next_slot: u32,

@@ -6,6 +6,7 @@ use super::lifecycle::Leavers;
 use super::message::Prepared;
 use super::slots::Slots;
 use super::stream::Stream;
+use super::tables::Tables;
 use super::wakes::Wakes;
 use super::wave::Wave;
 use super::{Shard, Surroundings, Trackers};
@@ -90,7 +91,7 @@ impl Shard {
             log,
             encoder,
             router: Router::default(),
-            relations: Default::default(),
+            tables: Tables::default(),
             slots: Slots::default(),
             next_slot: opening.next_slot.as_u32(),
             attended: RoaringBitmap::new(),

@@ -2,9 +2,8 @@
 //! routed and logged and joins the wave; at the commit everything that waited for it moves.
 
 use super::Shard;
-use super::slots::Entry;
 use crate::words::{ChangeRef, Fragment, Lsn, Offset, Relation, Routed, Slot};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,8 +23,9 @@ pub(super) struct Stream {
     /// Shapes whose consumer stands before the readable end, inside the open transaction: they
     /// join after its commit.
     pub(super) joiners: Vec<(Slot, u64, Offset)>,
-    /// Shapes that came during the open transaction, and are routed to from the next one on.
-    pub(super) newcomers: Vec<Slot>,
+    /// Shapes that begin after a commit that is not processed yet, by that commit: they came while
+    /// its transaction was open, or in an earlier life. Nobody routes to them before.
+    pub(super) newcomers: BTreeSet<(Lsn, Slot)>,
     /// The next fragment's number, and what is recent with its bytes.
     number: u64,
     recent: VecDeque<(u64, usize)>,
@@ -46,7 +46,7 @@ impl Stream {
             open: None,
             touched: Vec::new(),
             joiners: Vec::new(),
-            newcomers: Vec::new(),
+            newcomers: BTreeSet::new(),
             number: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
@@ -70,12 +70,11 @@ impl Shard {
             self.deliver_wave(now);
             self.abandon_open();
         }
-        // One that is sent again as a whole may go on where its first part was taken; and newcomers
-        // may wait for its commit, who are routed to from the next one on.
-        let joins = fragment.begins()
-            && fragment.commits()
-            && self.stream.open.is_none()
-            && self.stream.newcomers.is_empty();
+        if self.stream.open.is_none() {
+            self.route_newcomers(commit);
+        }
+        // One that is sent again as a whole may go on where its first part was taken.
+        let joins = fragment.begins() && fragment.commits() && self.stream.open.is_none();
         if !joins {
             self.deliver_wave(now);
         }
@@ -132,36 +131,25 @@ impl Shard {
         }
     }
 
-    /// A table that was altered ends its shapes: their clauses and columns mean something else now.
-    fn notice_relation(&mut self, relation: &Arc<Relation>) {
-        let Some(known) = self.relations.get_mut(&relation.oid) else { return };
-        if Arc::ptr_eq(known, relation) {
-            return;
-        }
-        let same = is_same(known, relation);
-        *known = Arc::clone(relation);
-        if !same {
-            let cause = format!("table {} was altered: add the shape again", relation.table);
-            self.invalidate_slots(relation.oid, &cause);
-        }
-    }
-
     fn invalidate_table(&mut self, change: ChangeRef<'_>, cause: &str) {
         let cause = format!("{cause} (at {})", change.offset());
-        self.invalidate_slots(change.relation().oid, &cause);
+        self.invalidate_routed(change.relation().oid, &cause, |_| true);
     }
 
-    fn invalidate_slots(&mut self, relation_oid: u32, cause: &str) {
+    /// Invalidates the shapes of a table that are routed to and were compiled against a relation
+    /// that `is_meant`. Those that begin after the open transaction have no part in what it holds.
+    pub(super) fn invalidate_routed(
+        &mut self,
+        relation_oid: u32,
+        cause: &str,
+        is_meant: impl Fn(&Arc<Relation>) -> bool,
+    ) {
         let mut slots = Vec::new();
         self.router.slots_of(relation_oid).for_each(|slot| slots.push(slot));
-        for &slot in &self.stream.newcomers {
-            let of_it = |entry: &mut Entry| entry.cold.relation.oid == relation_oid;
-            if self.slots.get_mut(slot).is_some_and(of_it) {
-                slots.push(slot);
-            }
-        }
         for slot in slots {
-            self.invalidate(slot, cause);
+            if self.slots.get_mut(slot).is_some_and(|entry| is_meant(&entry.cold.relation)) {
+                self.invalidate(slot, cause);
+            }
         }
         // Changes that were routed before stay logged: a shape that is gone reads nothing any more.
     }
@@ -218,16 +206,5 @@ impl Shard {
         }
         self.stream.joiners = joiners;
         self.stream.joiners.clear();
-        self.route_newcomers();
     }
-}
-
-/// Whether two announcements of a table mean the same rows. Which columns are keys depends on the
-/// replica identity, and changes nothing for a shape.
-pub(super) fn is_same(known: &Relation, relation: &Relation) -> bool {
-    let columns = |relation: &Relation| {
-        let name_and_type = |c: &crate::words::Column| (c.name.clone(), c.type_oid);
-        relation.columns.iter().map(name_and_type).collect::<Vec<_>>()
-    };
-    known.table == relation.table && columns(known) == columns(relation)
 }

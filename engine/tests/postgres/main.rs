@@ -10,4 +10,5 @@ mod deaths;
 mod refusals;
 mod restarts;
 mod rows;
+mod tables;
 mod world;

@@ -69,8 +69,13 @@ impl World {
     /// Stops the source and the engine, and opens both again on the same directory. `meanwhile`
     /// runs between the two.
     pub(crate) fn reopen(&mut self, meanwhile: impl FnOnce(&World)) {
+        self.reopen_after(LONG, meanwhile);
+    }
+
+    /// The same, where consumers have `patience` to flush what they owe.
+    pub(crate) fn reopen_after(&mut self, patience: Duration, meanwhile: impl FnOnce(&World)) {
         drop(self.stop_source());
-        self.engine.shutdown(LONG).unwrap();
+        self.engine.shutdown(patience).unwrap();
         meanwhile(self);
         // The directory is in use until the engine is gone.
         self.engine = Arc::new(Engine::builder().start().unwrap().0);

@@ -68,7 +68,7 @@ pub enum AssembleError {
 /// What the assembler makes of messages.
 #[derive(Debug)]
 pub(crate) enum Assembled {
-    /// A table that was not known, or not in this form.
+    /// How a table looks from here on.
     Relation(Arc<Relation>),
     /// A transaction has begun.
     Begin,
@@ -194,17 +194,16 @@ impl Assembler {
 
     /// A relation message says how rows look from here on. One that repeats what is known keeps
     /// the pointer that is known: a table has one identity in the engine while it is not altered.
+    /// It is passed on all the same: its name may have been that of another table meanwhile, whose
+    /// rows were sent again.
     fn relation(&mut self, message: &RelationMessage<'_>, out: &mut VecDeque<Assembled>) {
         let known = self.known.get(&message.oid);
         let relation = match known {
             Some(known) if looks_like(known, message) => Arc::clone(known),
-            known => {
-                let relation = Arc::new(build(message, known.map(|known| &**known)));
-                self.known.insert(message.oid, Arc::clone(&relation));
-                out.push_back(Assembled::Relation(Arc::clone(&relation)));
-                relation
-            }
+            known => Arc::new(build(message, known.map(|known| &**known))),
         };
+        self.known.insert(message.oid, Arc::clone(&relation));
+        out.push_back(Assembled::Relation(Arc::clone(&relation)));
         self.announced.insert(message.oid, relation);
     }
 }
