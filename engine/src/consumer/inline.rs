@@ -3,9 +3,10 @@
 //! somebody else looks at it: a reporter outside the handler, or the watch, because it owes.
 
 use super::api::{Consumer, ConsumerError};
+use super::contain::panic_text;
 use super::delivery::{Context, Delivery, Given};
 use super::mailbox::Mailbox;
-use super::part::{Tally, panic_text};
+use super::part::Tally;
 use crate::words::Lsn;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -69,7 +70,7 @@ fn end(
     given: &Given<'_>,
     tally: &mut Tally,
 ) -> Result<(), ConsumerError> {
-    handled.unwrap_or_else(|panic| Err(panic_text(panic.as_ref()).into()))?;
+    handled.unwrap_or_else(|panic| Err(panic_text(panic).into()))?;
     if exits {
         // It has handled this one; who lives is counted with all the others.
         tally.handled += u64::from(given.change.is_some());

@@ -2,7 +2,7 @@
 //! the sweep. Every word in it has one meaning, and each incarnation has a mailbox of its own, so a
 //! late word of an older one cannot be mistaken for its successor's (R6).
 
-use super::api::ConsumerError;
+use super::contain::drop_contained;
 use super::delivery::ReportError;
 use super::link::ShardLink;
 use super::part::{Feed, Part};
@@ -35,9 +35,9 @@ pub(crate) enum Note {
     /// The factory has made the consumer, which resumes after this offset; its part is parked.
     Started(Offset),
     /// The factory panicked or failed.
-    NotStarted(ConsumerError),
+    NotStarted(String),
     /// The handler panicked, failed or asked to exit, at this offset. The consumer is dropped.
-    Died(Offset, ConsumerError),
+    Died(Offset, String),
     /// The feeder has handed over all that is readable, through this offset (R4).
     Caught(Offset),
     /// The runner has switched to the mailbox.
@@ -268,6 +268,13 @@ impl Mailbox {
     pub(crate) fn take_lease(&self) -> Duration {
         // Relaxed: see `extend_lease`.
         Duration::from_millis(self.lease_ms.swap(0, Ordering::Relaxed))
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        // Nobody came to retire it: the engine has failed.
+        drop_contained(self.seat.take());
     }
 }
 

@@ -2,6 +2,7 @@
 //! waits. What a consumer owes and when it restarts is decided by its shard, not here.
 
 mod api;
+mod contain;
 mod delivery;
 mod inline;
 mod link;
@@ -14,11 +15,12 @@ mod seat;
 pub use api::{Ack, Consumer, ConsumerError, ConsumerSpec, Factory, Reporter, Start, Started};
 pub use delivery::{Context, Delivery, ReportError};
 
+pub(crate) use contain::{Foreign, cause_text, contain, drop_contained, panic_text};
 pub(crate) use delivery::Given;
 pub(crate) use inline::{InlineState, hand_inline};
 pub(crate) use link::{Member, ShardGauges, ShardLink};
 pub(crate) use mail::Mail;
 pub(crate) use mailbox::{Mailbox, MailboxName, Note, Verdict};
-pub(crate) use part::{Feed, Hands, Inside, Part, Pulse, Step, Tally, drop_consumer, panic_text};
+pub(crate) use part::{Feed, Hands, Inside, Part, Pulse, Step, Tally};
 pub(crate) use recent::Recent;
 pub(crate) use seat::Seat;

@@ -2,6 +2,7 @@
 //! it is. A part is fed from the log, or takes its mail; who holds the part runs it.
 
 use super::api::{Consumer, ConsumerError};
+use super::contain::{contain, drop_contained};
 use super::delivery::{Context, Delivery, Given};
 use super::link::Member;
 use super::mail::Mail;
@@ -11,8 +12,6 @@ use crate::log::Chunk;
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{Form, Fragment, Lsn, Offset, Slot};
 use crossbeam_channel::{Receiver, TryRecvError};
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// How many messages a part takes before its runner looks at others.
@@ -199,11 +198,11 @@ impl Part {
     ) -> Result<Step, (Offset, ConsumerError)> {
         hands.pulse.enter(mailbox);
         (hands.at, hands.reported) = (self.position, Lsn::ZERO);
-        let step = catch_unwind(AssertUnwindSafe(|| match self.mode {
+        let step = contain(|| match self.mode {
             Mode::Feed => self.feed(mailbox, hands),
             Mode::Mail => self.mail(mailbox, hands),
             Mode::Lost => Ok(self.discard(mailbox, hands)),
-        }));
+        });
         hands.pulse.leave();
         if std::mem::take(&mut self.reported) {
             mailbox.mark_dirty();
@@ -213,7 +212,7 @@ impl Part {
             Ok(Err(cause)) => Err((hands.at, cause)),
             Err(panic) => {
                 mailbox.raise_flushed(hands.reported);
-                Err((hands.at, panic_text(panic.as_ref()).into()))
+                Err((hands.at, panic.into()))
             }
         }
     }
@@ -245,7 +244,7 @@ impl Part {
     /// Drops the consumer, then its channel.
     pub(crate) fn retire(self, tally: &mut Tally) {
         let Part { consumer, receiver, .. } = self;
-        drop_consumer(consumer);
+        drop_contained(consumer);
         tally.mail_taken += receiver.len() as u64;
     }
 
@@ -466,21 +465,4 @@ fn call(
     hands.tally.commits += u64::from(delivery.given.commits);
     let end = if exits { Err("the consumer asked to exit".into()) } else { Ok(()) };
     (reported, end)
-}
-
-/// Drops a consumer. A panic of its destructor ends here.
-pub(crate) fn drop_consumer(consumer: Box<dyn Consumer>) {
-    drop(catch_unwind(AssertUnwindSafe(move || drop(consumer))));
-}
-
-/// What a panic said.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    match text {
-        Some(text) => format!("panicked: {text}"),
-        None => "panicked".to_owned(),
-    }
 }

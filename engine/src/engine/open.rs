@@ -5,7 +5,7 @@ use super::error::StartError;
 use super::publisher::Publisher;
 use super::threads::{self, Parts, SyncPart};
 use super::{Engine, EngineLimits, Inner, ShardDoor};
-use crate::consumer::{Member, Recent, ShardLink};
+use crate::consumer::{Foreign, Member, Recent, ShardLink};
 use crate::control::{Control, Place};
 use crate::feed::Feeder;
 use crate::log::{
@@ -221,7 +221,7 @@ fn reopen(builder: &Builder, shapes: Vec<RecoveredShape>) -> Result<Vec<Reopened
         let RecoveredShape { slot, handle, first, relation, definition } = shape;
         let predicate = compile(&relation, definition.where_clause.as_deref());
         let predicate = predicate.map_err(|source| StartError::Shape { handle, source })?;
-        let consumer = (builder.consumers)(handle, &definition);
+        let consumer = Foreign::new((builder.consumers)(handle, &definition));
         let definition = Arc::new(definition);
         let shape = Prepared { handle, definition, relation, predicate, consumer };
         Ok(Reopened { slot, first, shape })

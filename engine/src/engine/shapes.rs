@@ -4,7 +4,7 @@
 
 use super::error::{AddError, RemoveError};
 use super::{Engine, Inner};
-use crate::consumer::{Ack, ConsumerSpec};
+use crate::consumer::{Ack, ConsumerSpec, Foreign};
 use crate::control::{Failure, Known, Phase};
 use crate::predicate::compile;
 use crate::shard::{ADDED_MAX, Message, Prepared, Refusal, Reply};
@@ -157,6 +157,7 @@ impl Inner {
         let predicate = compile(&relation, definition.where_clause.as_deref())
             .map_err(|source| AddError::Where { definition: definition.to_string(), source })?;
         let definition = Arc::new(definition);
+        let consumer = Foreign::new(consumer);
         Ok(Prepared { handle, definition, relation, predicate, consumer })
     }
 

@@ -93,12 +93,11 @@ impl Starter {
         let control = Arc::clone(&self.control);
         let guarded = move || {
             let result = catch_unwind(AssertUnwindSafe(body));
-            result
-                .inspect_err(|panic| {
-                    let name = thread::current().name().unwrap_or("a thread").to_owned();
-                    control.poison(&format!("{name} {}", panic_text(panic.as_ref())));
-                })
-                .ok()
+            let failed = |panic| {
+                let name = thread::current().name().unwrap_or("a thread").to_owned();
+                control.poison(&format!("{name} {}", panic_text(panic)));
+            };
+            result.map_err(failed).ok()
         };
         let spawned = thread::Builder::new().name(name.clone()).spawn(guarded);
         spawned.map_err(|source| {

@@ -2,7 +2,7 @@
 //! and factories, replays and drops have a lane of their own that goes first.
 
 use super::runner::RunnerShared;
-use crate::consumer::{Factory, Mail, Mailbox, Part, Seat};
+use crate::consumer::{Factory, Foreign, Mail, Mailbox, Part, Seat};
 use crate::feed::Feeder;
 use crate::sync::{AtomicUsize, Ordering, fence};
 use crate::words::{Lsn, Offset};
@@ -22,7 +22,7 @@ const REST: Duration = Duration::from_millis(500);
 pub(crate) struct StartJob {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) receiver: Receiver<Mail>,
-    pub(crate) factory: Arc<dyn Factory>,
+    pub(crate) factory: Foreign<Arc<dyn Factory>>,
     pub(crate) first: Offset,
     pub(crate) last_reported: Option<Lsn>,
     pub(crate) inline: bool,

@@ -3,13 +3,12 @@
 
 use super::pool::{Pool, StartJob, Urgent};
 use crate::consumer::{
-    ConsumerError, Hands, Mailbox, Note, Part, Pulse, ShardLink, Start, Step, Tally, panic_text,
+    Hands, Mailbox, Note, Part, Pulse, ShardLink, Start, Step, Tally, cause_text, contain,
 };
 use crate::log::LogError;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crossbeam::deque::Worker;
 use crossbeam::utils::CachePadded;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// How many parts run before their shards are told of the reports: a wake costs a fence.
@@ -134,7 +133,7 @@ impl Runner {
             let step = match part.run(mailbox, &mut self.hands) {
                 Ok(step) => step,
                 Err((offset, cause)) => {
-                    return self.retire(mailbox, *part, Note::Died(offset, cause));
+                    return self.retire(mailbox, *part, Note::Died(offset, cause_text(cause)));
                 }
             };
             self.tell_later(mailbox);
@@ -171,16 +170,17 @@ impl Runner {
     fn start(&mut self, job: StartJob) {
         let StartJob { mailbox, receiver, factory, first, last_reported, inline } = job;
         if mailbox.is_closed() {
-            drop(receiver);
+            drop((factory, receiver));
             mailbox.leave(Note::Gone);
             return mailbox.link().wake.notify();
         }
         self.hands.pulse.enter(&mailbox);
         let start = Start::new(&mailbox, first, last_reported);
-        let result = catch_unwind(AssertUnwindSafe(|| factory.start(&start)));
+        let result = contain(|| factory.start(&start));
+        // It may be the last of a shape that is gone, and goes before anybody hears of the end.
+        drop(factory);
+        let result = result.and_then(|result| result.map_err(cause_text));
         self.hands.pulse.leave();
-        let result: Result<_, ConsumerError> =
-            result.unwrap_or_else(|panic| Err(panic_text(panic.as_ref()).into()));
         match result {
             Ok(started) => {
                 let resume = started.resume;

@@ -6,7 +6,7 @@ use super::Shard;
 use super::fanout::Ended;
 use super::lifecycle::Ending;
 use super::slots::{Lifecycle, Port};
-use crate::consumer::{ConsumerError, Note};
+use crate::consumer::{Note, cause_text};
 use crate::control::Event;
 use crate::words::{Offset, Slot};
 use std::collections::VecDeque;
@@ -64,13 +64,14 @@ impl Shard {
     /// Buries those whose end was met while delivering.
     pub(super) fn bury_ended(&mut self, now: Instant) {
         while let Some(Ended { slot, inline }) = self.pacing.ended.pop() {
+            let inline = inline.map(|(offset, cause)| (offset, cause_text(cause)));
             let (offset, cause) = inline.unwrap_or_else(|| self.last_words(slot));
             self.bury(slot, offset, cause, now);
         }
     }
 
     /// What a consumer said whose channel was found disconnected: its note may still be on its way.
-    fn last_words(&mut self, slot: Slot) -> (Offset, ConsumerError) {
+    fn last_words(&mut self, slot: Slot) -> (Offset, String) {
         let mailbox = self.slots.get_mut(slot).and_then(|entry| entry.mailbox.clone());
         let note = mailbox.as_ref().and_then(|mailbox| mailbox.take_note());
         match (note, mailbox) {
@@ -83,7 +84,7 @@ impl Shard {
     }
 
     /// An incarnation of the shape in `slot` has ended at `offset`.
-    pub(super) fn bury(&mut self, slot: Slot, offset: Offset, cause: ConsumerError, now: Instant) {
+    pub(super) fn bury(&mut self, slot: Slot, offset: Offset, cause: String, now: Instant) {
         // Once more: what it reported before it died counts (R6).
         self.take_report(slot);
         let stopping = self.stopping.is_some();
@@ -103,7 +104,6 @@ impl Shard {
         let counters = self.counters();
         counters.deaths.add(1);
         counters.lagging.add(lagging);
-        let cause = cause.to_string();
         self.control.events.say(Event::Died { handle, offset, cause: cause.clone() }, now);
         match deaths {
             _ if stopping => {}

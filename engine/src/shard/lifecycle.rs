@@ -6,7 +6,9 @@ use super::Shard;
 use super::commit::OnSync;
 use super::message::{Prepared, Refusal, Reply};
 use super::slots::{Cold, Entry, Lifecycle, Port};
-use crate::consumer::{Ack, ConsumerSpec, InlineState, Mailbox, MailboxName, Note, drop_consumer};
+use crate::consumer::{
+    Ack, ConsumerSpec, Foreign, InlineState, Mailbox, MailboxName, Note, drop_contained,
+};
 use crate::control::{Event, Place};
 use crate::flush::Owed;
 use crate::log::EncodeError;
@@ -141,7 +143,7 @@ impl Shard {
     /// Queues the factory for the next incarnation. A first start is a restart.
     pub(super) fn start_consumer(&mut self, slot: Slot) {
         let Some(entry) = self.slots.get_mut(slot) else { return };
-        let (factory, inline) = match &entry.cold.consumer {
+        let (factory, inline) = match &*entry.cold.consumer {
             ConsumerSpec::Log => return,
             ConsumerSpec::Mailbox { factory, .. } => (Arc::clone(factory), false),
             ConsumerSpec::Inline { factory, .. } => (Arc::clone(factory), true),
@@ -161,6 +163,7 @@ impl Shard {
         entry.port = Port::Mail(sender);
         entry.mailbox = Some(Arc::clone(&mailbox));
         self.count_places(1);
+        let factory = Foreign::new(factory);
         self.pool.start(StartJob { mailbox, receiver, factory, first, last_reported, inline });
     }
 
@@ -263,7 +266,7 @@ impl Shard {
     /// successor's factory runs (R6), and by contract without blocking.
     pub(super) fn drop_port(&mut self, port: Port) {
         match port {
-            Port::Inline(consumer) => drop_consumer(consumer),
+            Port::Inline(consumer) => drop_contained(consumer),
             Port::Mail(_) => self.count_places(-1),
             Port::Closed => {}
         }

@@ -1,6 +1,6 @@
 //! Message: what comes into a shard through its channel, in stream order.
 
-use crate::consumer::ConsumerSpec;
+use crate::consumer::{ConsumerSpec, Foreign};
 use crate::predicate::Predicate;
 use crate::words::{Fragment, Handle, Relation, ShapeDefinition, Slot, TableName};
 use crossbeam_channel::Sender;
@@ -14,7 +14,7 @@ pub(crate) struct Prepared {
     /// What it was compiled against.
     pub(crate) relation: Arc<Relation>,
     pub(crate) predicate: Predicate,
-    pub(crate) consumer: ConsumerSpec,
+    pub(crate) consumer: Foreign<ConsumerSpec>,
 }
 
 /// Why a shard did not do what it was asked; everything is as it was.

@@ -5,7 +5,9 @@
 use super::Shard;
 use super::lifecycle::Ending;
 use super::slots::{Entry, Lifecycle, Port};
-use crate::consumer::{ConsumerSpec, InlineState, Mailbox, Member, Note, Part, Verdict};
+use crate::consumer::{
+    ConsumerSpec, InlineState, Mailbox, Member, Note, Part, Verdict, cause_text,
+};
 use crate::control::Event;
 use crate::words::{Lsn, Offset, Slot};
 use std::sync::Arc;
@@ -156,7 +158,7 @@ impl Shard {
         mailbox.set_waits(false);
         mailbox.set_gap(false);
         entry.state = Lifecycle::Running;
-        let inline = matches!(entry.cold.consumer, ConsumerSpec::Inline { .. });
+        let inline = matches!(*entry.cold.consumer, ConsumerSpec::Inline { .. });
         if inline && part.is_level(processed) {
             self.place_inline(slot, *part);
         } else {
@@ -244,7 +246,7 @@ impl Shard {
         if let Err((offset, cause)) = part.drain(&mailbox, &mut self.hands) {
             part.retire(&mut self.hands.tally);
             self.show_tally();
-            return self.bury(slot, offset, cause, now);
+            return self.bury(slot, offset, cause_text(cause), now);
         }
         self.show_tally();
         if !part.is_level(self.processed_for(slot)) {

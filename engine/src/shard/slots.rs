@@ -1,7 +1,7 @@
 //! Slots: a shard's shapes by slot. Paged, because slots are never used again: pages of shapes that
 //! are all gone go too (R8).
 
-use crate::consumer::{Ack, Consumer, ConsumerSpec, InlineState, Mail, Mailbox};
+use crate::consumer::{Ack, Consumer, ConsumerSpec, Foreign, InlineState, Mail, Mailbox};
 use crate::flush::Owed;
 use crate::predicate::Predicate;
 use crate::words::{Handle, Offset, Relation, Slot};
@@ -80,7 +80,7 @@ pub(super) struct Cold {
     pub(super) predicate: Predicate,
     /// Everything after this offset is the shape's.
     pub(super) first: Offset,
-    pub(super) consumer: ConsumerSpec,
+    pub(super) consumer: Foreign<ConsumerSpec>,
     pub(super) incarnation: u64,
 }
 
@@ -200,7 +200,7 @@ mod tests {
                 relation: Arc::new(Relation::new(1, table, Vec::new())),
                 predicate: Predicate::Always,
                 first: Offset::ZERO,
-                consumer: ConsumerSpec::Log,
+                consumer: Foreign::new(ConsumerSpec::Log),
                 incarnation: 0,
             }),
         }

@@ -3,7 +3,7 @@
 
 use super::Shard;
 use super::slots::{Lifecycle, Port};
-use crate::consumer::{Ack, drop_consumer};
+use crate::consumer::{Ack, drop_contained};
 use crate::words::{Handle, Lsn};
 use std::time::{Duration, Instant};
 
@@ -81,7 +81,7 @@ impl Shard {
                 owing.push(entry.cold.handle);
             }
             if let Port::Inline(consumer) = entry.port {
-                drop_consumer(consumer);
+                drop_contained(consumer);
             } else if let Some(mailbox) = entry.mailbox {
                 mailbox.close();
                 self.wakes.wake(&mailbox, &self.pool);

@@ -120,8 +120,8 @@ impl Shard {
     }
 }
 
-/// Whether two announcements mean the same rows of the same table. Which columns are keys depends on
-/// the replica identity, and changes nothing for a shape.
+/// Whether two announcements mean the same rows of the same table. Which columns are keys depends
+/// on the replica identity, and changes nothing for a shape.
 fn is_same(known: &Arc<Relation>, relation: &Arc<Relation>) -> bool {
     if Arc::ptr_eq(known, relation) {
         return true;
