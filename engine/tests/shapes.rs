@@ -237,6 +237,49 @@ fn r12_removal_while_its_factory_hangs() {
     }
 }
 
+/// R12: an earlier factory that was given up is still somewhere, and may still make a consumer.
+#[test]
+fn r12_removal_waits_for_earlier_factories_that_hang() {
+    let builder = small().shards(1).runners(3).factory_timeout(Duration::from_millis(100));
+    let (engine, mut publisher) = builder.start().unwrap();
+    let items = items();
+    engine.learn(Arc::clone(&items));
+    for hangs in [1, 2, 3] {
+        let (release, gate) = bounded::<()>(0);
+        let dropped: Vec<_> = (0..3).map(|_| Arc::new(AtomicBool::new(false))).collect();
+        let drops = dropped.clone();
+        let spec = placed(Placement::Mailbox, Ack::Log, move |start: &Start<'_>| {
+            if start.incarnation() <= hangs {
+                let _ = gate.recv();
+            }
+            let dropped = Arc::clone(&drops[start.incarnation() as usize - 1]);
+            let told = Told { inner: Box::new(|_| ()), dropped };
+            Ok(Started::new(Box::new(told), start.resume()))
+        });
+        let handle = engine.add_shape(shape(""), spec).unwrap();
+        let from = engine.metrics().transactions + 1;
+        publish_rows(&mut publisher, &items, from..from + 3, "a");
+        if hangs < 3 {
+            wait_until("it runs", || engine.metrics().lagging == 0);
+            engine.remove_shape(handle).unwrap();
+            wait_until("its end", || dropped[hangs as usize].load(Ordering::SeqCst));
+        } else {
+            wait_for(&engine, |event| matches!(event, Event::Undeliverable { .. }));
+        }
+        // What was to be said of it by now is said before this.
+        let spec = recorder(Placement::Mailbox, Ack::Log, &Seen::default(), reports());
+        let other = engine.add_shape(shape(""), spec).unwrap();
+        engine.remove_shape(other).unwrap();
+        let event = wait_for(&engine, |event| matches!(event, Event::Removed { .. }));
+        assert_eq!(event, Event::Removed { handle: other }, "{hangs} factories hang");
+        drop(release);
+        if hangs < 3 {
+            removed(&engine, handle);
+            assert!(dropped[..=hangs as usize].iter().all(|d| d.load(Ordering::SeqCst)));
+        }
+    }
+}
+
 /// Consumers that die all the time are removed at whatever point of it.
 #[test]
 fn r12_removal_during_restarts() {

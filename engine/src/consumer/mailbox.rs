@@ -258,6 +258,12 @@ impl Mailbox {
         self.mark_dirty();
     }
 
+    /// Takes a verdict back that came too late.
+    pub(crate) fn pardon(&self) {
+        // Relaxed: the watch looks again.
+        self.verdict.store(Verdict::None as u8, Ordering::Relaxed);
+    }
+
     pub(crate) fn extend_lease(&self, lease: Duration) {
         let ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
         // Relaxed: the sweep grants it at its next look.

@@ -110,6 +110,15 @@ pub(crate) struct Tally {
     pub(crate) mail_taken: u64,
 }
 
+impl Tally {
+    pub(crate) fn add(&mut self, other: Tally) {
+        self.handled += other.handled;
+        self.replayed += other.replayed;
+        self.commits += other.commits;
+        self.mail_taken += other.mail_taken;
+    }
+}
+
 /// What a thread that runs handlers brings along.
 #[derive(Debug)]
 pub(crate) struct Hands {

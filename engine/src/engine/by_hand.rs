@@ -7,14 +7,18 @@ use super::open::{Assembly, assemble};
 use super::publisher::Publisher;
 use super::threads::{Parts, SyncPart};
 use super::{AddError, Engine, Inner};
-use crate::consumer::{Ack, ConsumerSpec, Start};
+use crate::consumer::{
+    Ack, Consumer, ConsumerError, ConsumerSpec, Context, Delivery, Start, Started,
+};
 use crate::log::{BLOCK_BYTES_MAX, Directory, recover};
+use crate::run::{Runner, Watch};
 use crate::shard::{Message, Pump, Refusal};
 use crate::words::{
     Column, Fragment, Handle, Lsn, Offset, Relation, ShapeDefinition, Slot, TableName,
     TransactionBuilder, Value,
 };
 use crossbeam_channel::{Receiver, bounded};
+use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +30,8 @@ struct ByHand {
     publisher: Publisher,
     pump: Pump,
     syncer: SyncPart,
+    runner: Runner,
+    watch: Option<Watch>,
     now: Instant,
 }
 
@@ -46,11 +52,12 @@ impl ByHand {
         let now = Instant::now();
         let builder: Builder = Engine::builder().shards(1).runners(1).directory(dir);
         let Assembly { inner, parts } = assemble(&builder, now).unwrap();
-        let Parts { mut pumps, mut syncers, .. } = parts;
+        let Parts { mut pumps, mut syncers, watch, links, .. } = parts;
+        let runner = Runner::new(Arc::clone(&inner.pool), links);
         let publisher = Publisher::new(Arc::clone(&inner));
         let (pump, syncer) = (pumps.remove(0), syncers.remove(0));
         inner.control.registry.learn(relation(2));
-        ByHand { inner, publisher, pump, syncer, now }
+        ByHand { inner, publisher, pump, syncer, runner, watch: Some(watch), now }
     }
 
     fn send(&self, message: impl FnOnce(crate::shard::Reply) -> Message) -> Answer {
@@ -60,15 +67,24 @@ impl ByHand {
     }
 
     fn add(&self) -> (Handle, Answer) {
+        self.add_with(ConsumerSpec::Log)
+    }
+
+    fn add_with(&self, consumer: ConsumerSpec) -> (Handle, Answer) {
         let handle = Handle::new(self.inner.take_handles(1));
         let definition = ShapeDefinition::table(relation(2).table.clone());
-        let shape = self.inner.prepare(handle, definition, ConsumerSpec::Log).unwrap();
+        let shape = self.inner.prepare(handle, definition, consumer).unwrap();
         (handle, self.send(|reply| Message::Add(vec![shape], reply)))
     }
 
     /// Until everything is durable.
     fn settle(&mut self) {
         while self.pump.step(self.now) | self.sync() {}
+    }
+
+    /// Until everybody has handled everything.
+    fn run(&mut self) {
+        while self.pump.step(self.now) | self.sync() | self.runner.run_one().unwrap() {}
     }
 
     fn sync(&mut self) -> bool {
@@ -133,9 +149,47 @@ fn r16_nothing_is_done_behind_stop() {
     assert_eq!(hand.living(), [handle]);
     let end = hand.pump.finish();
     assert_eq!((end.durable, end.flushed), (Lsn::new(1), Lsn::new(1)));
-    drop((hand.inner, hand.publisher, hand.syncer));
+    drop((hand.inner, hand.publisher, hand.syncer, hand.runner, hand.watch));
     let again = ByHand::open(dir.path());
     assert_eq!(again.living(), [handle]);
+}
+
+/// Reports what it is handed.
+struct Reports;
+
+impl Consumer for Reports {
+    fn handle(
+        &mut self,
+        delivery: &Delivery<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), ConsumerError> {
+        Ok(context.flushed(delivery.commit_lsn())?)
+    }
+}
+
+/// R9: its consumer may be in a runner's hands by the time that the verdict is read.
+#[test]
+fn r09_a_factory_that_answers_while_it_is_given_up_has_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (watch, now) = (Mutex::new(hand.watch.take().unwrap()), hand.now);
+    let factory = Arc::new(move |start: &Start<'_>| {
+        let mut watch = watch.lock();
+        for seconds in [0, 1_000] {
+            watch.tick(now + Duration::from_secs(seconds));
+        }
+        Ok(Started::new(Box::new(Reports), start.resume()))
+    });
+    let (handle, _) = hand.add_with(ConsumerSpec::Mailbox { factory, ack: Ack::Consumer });
+    hand.run();
+    for commit in 1..4 {
+        hand.publisher.publish(row(&relation(2), commit)).unwrap();
+        hand.run();
+    }
+    assert_eq!(hand.living(), [handle]);
+    assert_eq!(hand.inner.control.flushed.global(), Lsn::new(3));
+    let counters = &hand.inner.control.counters[0];
+    assert_eq!((counters.deaths.get(), counters.lagging.get()), (0, 0));
 }
 
 /// R3: one shard takes its part, the other one has no slot left to give.

@@ -103,11 +103,9 @@ impl Engine {
             syncs: sum(|c| c.syncs.get()),
             ..Metrics::default()
         };
-        for runner in inner.pool.runners() {
-            let tally = runner.tally();
-            metrics.handled += tally.handled;
-            metrics.replayed += tally.replayed;
-        }
+        let tally = inner.pool.tally();
+        metrics.handled += tally.handled;
+        metrics.replayed += tally.replayed;
         (metrics.events_dropped, metrics.warnings_held_back) = inner.control.events.lost();
         for (number, shard) in inner.shards.iter().enumerate() {
             // Relaxed: a gauge.

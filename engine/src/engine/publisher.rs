@@ -265,8 +265,8 @@ impl Inner {
     }
 
     fn mail_taken(&self) -> u64 {
-        let runners: u64 = self.pool.runners().iter().map(|runner| runner.tally().mail_taken).sum();
-        runners + self.control.counters.iter().map(|c| c.mail_taken.get()).sum::<u64>()
+        self.pool.tally().mail_taken
+            + self.control.counters.iter().map(|c| c.mail_taken.get()).sum::<u64>()
     }
 }
 

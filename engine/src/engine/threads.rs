@@ -9,7 +9,8 @@ use crate::control::{Control, Phase};
 use crate::log::{Batch, Directory, Syncer};
 use crate::run::{Pool, Runner, Watch};
 use crate::shard::{Pump, ShardEnd};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -20,12 +21,13 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How often a thread that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// An engine's threads. Runners may be replaced (R10), so their list is a channel.
+/// An engine's threads.
 pub(super) struct Threads {
     shards: Vec<JoinHandle<Option<ShardEnd>>>,
     syncers: Vec<JoinHandle<Option<()>>>,
     watch: JoinHandle<Option<()>>,
-    runners: Receiver<JoinHandle<Option<()>>>,
+    /// Runners may be replaced (R10): the watch adds to them.
+    runners: Arc<Mutex<Vec<JoinHandle<Option<()>>>>>,
 }
 
 /// What is started beside the shards' pumps.
@@ -55,9 +57,9 @@ pub(super) fn start(
 ) -> Result<Threads, StartError> {
     let Parts { pumps, syncers, watch, runners, links } = parts;
     let starter = Starter { control: Arc::clone(control), pool: Arc::clone(pool), links };
-    let (keep, kept) = unbounded();
+    let kept = Arc::new(Mutex::new(Vec::new()));
     for _ in 0..runners {
-        drop(keep.send(starter.runner()?));
+        kept.lock().push(starter.runner()?);
     }
     let syncers = syncers.into_iter().enumerate().map(|(number, part)| {
         let state = Arc::clone(control);
@@ -69,7 +71,7 @@ pub(super) fn start(
         starter.spawn(format!("walfan-shard-{number:02}"), move || pump_shard(&state, pump))
     });
     let shards = shards.collect::<Result<_, _>>()?;
-    let replacer = starter.clone();
+    let (replacer, keep) = (starter.clone(), Arc::clone(&kept));
     let watch = starter.spawn("walfan-watch".into(), move || {
         watch_all(&replacer, watch, &keep);
     })?;
@@ -109,7 +111,7 @@ impl Starter {
 
     fn runner(&self) -> Result<JoinHandle<Option<()>>, StartError> {
         let runner = Runner::new(Arc::clone(&self.pool), Arc::clone(&self.links));
-        let name = format!("walfan-run-{:02}", self.pool.runners().len() - 1);
+        let name = format!("walfan-run-{:02}", runner.shared().number());
         let control = Arc::clone(&self.control);
         self.spawn(name, move || run(&control, runner))
     }
@@ -156,15 +158,15 @@ fn run(control: &Control, mut runner: Runner) {
     }
 }
 
-fn watch_all(starter: &Starter, mut watch: Watch, keep: &Sender<JoinHandle<Option<()>>>) {
+fn watch_all(starter: &Starter, mut watch: Watch, keep: &Mutex<Vec<JoinHandle<Option<()>>>>) {
     while starter.control.state.phase() != Phase::Ended {
         let replacements = watch.tick(Instant::now());
         for _ in 0..replacements {
-            match starter.runner() {
-                Ok(runner) => drop(keep.send(runner)),
-                // Poisoned: the watch goes on until the engine is shut down.
-                Err(_) => break,
-            }
+            // Poisoned: the watch goes on until the engine is shut down.
+            let Ok(runner) = starter.runner() else { break };
+            let mut kept = keep.lock();
+            kept.retain(|runner| !runner.is_finished());
+            kept.push(runner);
         }
         starter.control.vitals.rest(watch.interval());
     }
@@ -189,7 +191,8 @@ impl Threads {
             join_until(syncer, until, &mut report.wedged);
         }
         join_until(self.watch, until, &mut report.wedged);
-        for runner in self.runners.try_iter() {
+        let runners = std::mem::take(&mut *self.runners.lock());
+        for runner in runners {
             join_until(runner, until, &mut report.wedged);
         }
         report

@@ -2,7 +2,7 @@
 //! and factories, replays and drops have a lane of their own that goes first.
 
 use super::runner::RunnerShared;
-use crate::consumer::{Factory, Foreign, Mail, Mailbox, Part, Seat};
+use crate::consumer::{Factory, Foreign, Mail, Mailbox, Part, Seat, Tally};
 use crate::feed::Feeder;
 use crate::sync::{AtomicUsize, Ordering, fence};
 use crate::words::{Lsn, Offset};
@@ -40,15 +40,30 @@ pub(super) enum Urgent {
 pub(crate) struct Pool {
     urgent: Injector<Urgent>,
     batches: Injector<Vec<Arc<Mailbox>>>,
-    /// What runners took as a batch and have not run yet. Written when a runner starts; read by
-    /// runners that found nothing else to do.
-    stealers: RwLock<Vec<Stealer<Arc<Mailbox>>>>,
-    runners: RwLock<Vec<Arc<RunnerShared>>>,
+    /// Written when a runner starts or ends; read by runners that found nothing else to do.
+    roster: RwLock<Roster>,
     /// Runners that look for work a last time, or sleep.
     idle: CachePadded<AtomicUsize>,
     bell: Sender<()>,
     rest: Receiver<()>,
     pub(super) feeders: Box<[Seat<Feeder>]>,
+}
+
+/// The runners.
+#[derive(Default)]
+struct Roster {
+    /// By rising number.
+    runners: Vec<Enrolled>,
+    /// How many there ever were.
+    numbers: usize,
+    /// What those did that are gone.
+    gone: Tally,
+}
+
+struct Enrolled {
+    shared: Arc<RunnerShared>,
+    /// What it took as a batch and has not run yet.
+    stealer: Stealer<Arc<Mailbox>>,
 }
 
 impl fmt::Debug for Pool {
@@ -70,8 +85,7 @@ impl Pool {
         Pool {
             urgent: Injector::new(),
             batches: Injector::new(),
-            stealers: RwLock::new(Vec::new()),
-            runners: RwLock::new(Vec::new()),
+            roster: RwLock::default(),
             idle: CachePadded::default(),
             bell,
             rest,
@@ -80,14 +94,37 @@ impl Pool {
     }
 
     /// Enrols a runner: its queue becomes stealable, its counters visible.
-    pub(super) fn enrol(&self, local: &Worker<Arc<Mailbox>>, shared: &Arc<RunnerShared>) {
-        self.stealers.write().push(local.stealer());
-        self.runners.write().push(Arc::clone(shared));
+    pub(super) fn enrol(&self, local: &Worker<Arc<Mailbox>>) -> Arc<RunnerShared> {
+        let mut roster = self.roster.write();
+        let shared = Arc::new(RunnerShared::new(roster.numbers));
+        roster.numbers += 1;
+        roster.runners.push(Enrolled { shared: Arc::clone(&shared), stealer: local.stealer() });
+        shared
     }
 
-    /// All runners that ever ran, retired ones too: their counts still count.
-    pub(crate) fn runners(&self) -> Vec<Arc<RunnerShared>> {
-        self.runners.read().clone()
+    /// Lets a runner go: others do what it had before it, and what it counted still counts.
+    pub(super) fn dismiss(&self, local: &Worker<Arc<Mailbox>>, shared: &RunnerShared) {
+        let mut roster = self.roster.write();
+        roster.runners.retain(|runner| runner.shared.number() != shared.number());
+        roster.gone.add(shared.tally());
+        drop(roster);
+        let left: Vec<_> = std::iter::from_fn(|| local.pop()).collect();
+        if !left.is_empty() {
+            self.run_batch(left);
+        }
+    }
+
+    /// The runners, by rising number.
+    pub(super) fn runners(&self) -> Vec<Arc<RunnerShared>> {
+        self.roster.read().runners.iter().map(|runner| Arc::clone(&runner.shared)).collect()
+    }
+
+    /// What all runners did, also those that are gone.
+    pub(crate) fn tally(&self) -> Tally {
+        let roster = self.roster.read();
+        let mut all = roster.gone;
+        roster.runners.iter().for_each(|runner| all.add(runner.shared.tally()));
+        all
     }
 
     /// Whether no runner is idle: what waits, waits for the engine and not for a consumer (R17).
@@ -165,7 +202,7 @@ impl Pool {
     pub(super) fn has_work(&self) -> bool {
         !self.urgent.is_empty()
             || !self.batches.is_empty()
-            || self.stealers.read().iter().any(|stealer| !stealer.is_empty())
+            || self.roster.read().runners.iter().any(|runner| !runner.stealer.is_empty())
     }
 
     pub(super) fn steal_urgent(&self) -> Option<Urgent> {
@@ -180,8 +217,8 @@ impl Pool {
                 return local.pop();
             }
         }
-        let stealers = self.stealers.read();
-        stealers.iter().find_map(|stealer| steal(|| stealer.steal()))
+        let roster = self.roster.read();
+        roster.runners.iter().find_map(|runner| steal(|| runner.stealer.steal()))
     }
 }
 

@@ -19,6 +19,7 @@ const RUNS_PER_URGENT: usize = 64;
 /// What a runner shows to others. Written by it alone.
 #[derive(Debug, Default)]
 pub(crate) struct RunnerShared {
+    number: usize,
     pub(crate) pulse: Arc<Pulse>,
     counts: CachePadded<[AtomicU64; 4]>,
     /// Set by the watchdog when it put another runner in this one's place.
@@ -26,7 +27,16 @@ pub(crate) struct RunnerShared {
 }
 
 impl RunnerShared {
-    fn publish(&self, tally: &Tally) {
+    pub(super) fn new(number: usize) -> RunnerShared {
+        RunnerShared { number, ..RunnerShared::default() }
+    }
+
+    /// No other runner of the pool ever has it.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    pub(super) fn publish(&self, tally: &Tally) {
         let values = [tally.handled, tally.replayed, tally.commits, tally.mail_taken];
         for (count, value) in self.counts.iter().zip(values) {
             // Release: pairs with the acquire in `tally`, so that who sees a count sees what the
@@ -69,9 +79,8 @@ pub(crate) struct Runner {
 
 impl Runner {
     pub(crate) fn new(pool: Arc<Pool>, links: Arc<[Arc<ShardLink>]>) -> Runner {
-        let shared = Arc::new(RunnerShared::default());
         let local = Worker::new_fifo();
-        pool.enrol(&local, &shared);
+        let shared = pool.enrol(&local);
         let hands = Hands::new(links.len(), Arc::clone(&shared.pulse));
         let to_wake = vec![false; links.len()];
         Runner { pool, shared, local, hands, links, to_wake, runs: 0, runs_since_urgent: 0 }
@@ -235,5 +244,12 @@ impl Runner {
                 link.wake.notify();
             }
         }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.wake_shards();
+        self.pool.dismiss(&self.local, &self.shared);
     }
 }

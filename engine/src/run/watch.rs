@@ -8,6 +8,7 @@ use crate::control::{Control, Event};
 use crate::sync::Arc;
 use crate::words::{Lsn, Offset};
 use crossbeam_channel::Receiver;
+use std::collections::BTreeMap;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
@@ -65,8 +66,8 @@ pub(crate) struct Watch {
     watched: Vec<Watched>,
     next: usize,
     shards: Vec<Heart>,
-    runners: Vec<Heart>,
-    replaced: usize,
+    /// By number.
+    runners: BTreeMap<usize, Heart>,
     flushed: (Lsn, Instant),
 }
 
@@ -89,8 +90,7 @@ impl Watch {
             watched: Vec::new(),
             next: 0,
             shards: shards.into_iter().map(heart).collect(),
-            runners: Vec::new(),
-            replaced: 0,
+            runners: BTreeMap::new(),
             flushed,
         }
     }
@@ -161,19 +161,22 @@ impl Watch {
     }
 
     fn look_at_threads(&mut self, now: Instant, stopping: bool) -> usize {
-        for shared in self.pool.runners().iter().skip(self.runners.len()) {
-            self.runners.push(Heart::new(Arc::clone(&shared.pulse), now));
-        }
+        let runners = self.pool.runners();
+        let is_there = |number: usize| runners.binary_search_by_key(&number, |r| r.number());
+        self.runners.retain(|number, _| is_there(*number).is_ok());
         let mut red = None;
         let mut replacements = 0;
         let bound = self.limits.runners * REPLACEMENTS_MAX;
-        let runners = self.pool.runners();
-        for (heart, shared) in self.runners.iter_mut().zip(&runners) {
+        // Who has come back since has ended, and its place is free again.
+        let mut replaced = runners.iter().filter(|shared| shared.is_replaced()).count();
+        for shared in &runners {
+            let heart = self.runners.entry(shared.number());
+            let heart = heart.or_insert_with(|| Heart::new(Arc::clone(&shared.pulse), now));
             let Some((who, still)) = heart.look(now) else { continue };
             if still >= WEDGED_AFTER && !shared.is_replaced() {
-                if self.replaced < bound {
+                if replaced < bound {
                     shared.replace();
-                    self.replaced += 1;
+                    replaced += 1;
                     replacements += 1;
                 } else {
                     red = Some(format!("{bound} handlers have taken the place of all runners"));
@@ -263,4 +266,95 @@ fn condemn(mailbox: &Mailbox, verdict: Verdict) {
 fn stalled(mailbox: &Mailbox, cause: String) -> Event {
     let offset = Offset::commit_mark(mailbox.flushed());
     Event::Stalled { handle: mailbox.name().handle, offset, cause }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::run::Runner;
+    use crate::words::Slot;
+
+    const LONG: Duration = Duration::from_secs(1_000_000);
+
+    struct World {
+        control: Arc<Control>,
+        pool: Arc<Pool>,
+        watch: Watch,
+        now: Instant,
+    }
+
+    impl World {
+        fn new() -> World {
+            let now = Instant::now();
+            let control = Arc::new(Control::new(vec![Lsn::ZERO], 1));
+            let pool = Arc::new(Pool::new(Vec::new(), 1));
+            let limits = WatchLimits {
+                consumer_deadline: LONG,
+                factory_timeout: LONG,
+                lease_max: LONG,
+                runners: 1,
+            };
+            let (_, incoming) = crossbeam_channel::unbounded();
+            let (of_watch, in_pool) = (Arc::clone(&control), Arc::clone(&pool));
+            let watch = Watch::new(limits, incoming, Vec::new(), of_watch, in_pool, now);
+            World { control, pool, watch, now }
+        }
+
+        /// A runner that hangs in a handler from now on.
+        fn hangs(&self, handler: u32) -> Runner {
+            let runner = Runner::new(Arc::clone(&self.pool), Arc::new([]));
+            runner.shared().pulse.enter_slot(0, Slot::new(handler));
+            runner
+        }
+
+        /// How many runners are asked for, after so long that each is wedged.
+        fn asked_for(&mut self) -> usize {
+            let asked = self.watch.tick(self.now);
+            self.now += WEDGED_AFTER;
+            asked + self.watch.tick(self.now)
+        }
+
+        fn is_red(&self) -> bool {
+            self.control.vitals.red().is_some()
+        }
+    }
+
+    #[test]
+    fn r10_a_wedged_runner_is_replaced_once_and_up_to_the_bound() {
+        let mut world = World::new();
+        let mut wedged = vec![world.hangs(0)];
+        for number in 1..=REPLACEMENTS_MAX as u32 {
+            assert_eq!((world.asked_for(), world.is_red()), (1, false));
+            assert_eq!(world.asked_for(), 0, "it has been replaced");
+            wedged.push(world.hangs(number));
+        }
+        assert_eq!((world.asked_for(), world.is_red()), (0, true), "no more than the bound");
+        // One that comes back ends, and its place is free.
+        wedged.swap_remove(3);
+        assert_eq!((world.asked_for(), world.is_red()), (1, false));
+        wedged.push(world.hangs(100));
+        assert_eq!((world.asked_for(), world.is_red()), (0, true));
+        // For as long as they come back there is no end.
+        for number in 0..3 * REPLACEMENTS_MAX as u32 {
+            wedged.remove(0);
+            assert_eq!((world.asked_for(), world.is_red()), (1, false));
+            wedged.push(world.hangs(200 + number));
+        }
+        assert_eq!(world.asked_for(), 0);
+        assert_eq!(world.watch.runners.len(), wedged.len(), "nothing is kept of who is gone");
+    }
+
+    #[test]
+    fn what_a_runner_counted_stays_when_it_is_gone() {
+        let world = World::new();
+        let all = |world: &World| world.pool.tally().handled;
+        let runners = [1, 2, 3].map(|handled| {
+            let runner = world.hangs(0);
+            runner.shared().publish(&crate::consumer::Tally { handled, ..Default::default() });
+            runner
+        });
+        assert_eq!(all(&world), 6);
+        drop(runners);
+        assert_eq!((all(&world), world.pool.runners().len()), (6, 0));
+    }
 }

@@ -4,12 +4,13 @@
 
 use super::Shard;
 use super::fanout::Ended;
-use super::lifecycle::Ending;
+use super::lifecycle::{Ending, is_there};
 use super::slots::{Lifecycle, Port};
-use crate::consumer::{Note, cause_text};
+use crate::consumer::{Mailbox, Note, cause_text};
 use crate::control::Event;
 use crate::words::{Offset, Slot};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// So many deaths since a shape's flushed mark last moved make it undeliverable.
@@ -81,6 +82,16 @@ impl Shard {
             }
             _ => (self.stream.accepted, "its channel is disconnected".into()),
         }
+    }
+
+    /// The factory of an incarnation has not answered in time. It may come back, or not.
+    pub(super) fn bury_hung(&mut self, slot: Slot, mailbox: Arc<Mailbox>, now: Instant) {
+        if let Some(entry) = self.slots.get_mut(slot) {
+            entry.cold.hung.retain(is_there);
+            entry.cold.hung.push(Arc::clone(&mailbox));
+        }
+        let offset = Offset::commit_mark(mailbox.flushed());
+        self.bury(slot, offset, "its factory did not answer in time".into(), now);
     }
 
     /// An incarnation of the shape in `slot` has ended at `offset`.

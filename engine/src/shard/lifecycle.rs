@@ -34,8 +34,8 @@ pub(super) struct Leaving {
     handle: Handle,
     /// [`Lifecycle::Removed`] or [`Lifecycle::Undeliverable`].
     state: Lifecycle,
-    /// Until its part is dropped.
-    mailbox: Option<Arc<Mailbox>>,
+    /// Its incarnations, each until its part is dropped.
+    mailboxes: Vec<Arc<Mailbox>>,
     durable: bool,
 }
 
@@ -94,7 +94,8 @@ impl Shard {
     pub(super) fn enter_slot(&mut self, slot: Slot, first: Offset, owed: Owed, shape: Prepared) {
         let Prepared { handle, relation, predicate, consumer, .. } = shape;
         let has_consumer = consumer.has_factory();
-        let cold = Cold { handle, relation, predicate, first, incarnation: 0, consumer };
+        let hung = Vec::new();
+        let cold = Cold { handle, relation, predicate, first, incarnation: 0, hung, consumer };
         let entry = Entry {
             state: if has_consumer { Lifecycle::Dead } else { Lifecycle::Running },
             ack: cold.consumer.ack(),
@@ -228,7 +229,9 @@ impl Shard {
             mailbox.close();
             self.pool.wake(mailbox);
         }
-        self.leaving.insert(slot, Leaving { handle, state, mailbox: elsewhere, durable: false });
+        let mut mailboxes = std::mem::take(&mut entry.cold.hung);
+        mailboxes.extend(elsewhere);
+        self.leaving.insert(slot, Leaving { handle, state, mailboxes, durable: false });
         self.commit.when_durable(OnSync::Left(slot));
     }
 
@@ -289,15 +292,11 @@ impl Shard {
         self.check_left(slot, now);
     }
 
-    /// Looks at a shape that leaves: is its consumer dropped?
+    /// Looks at a shape that leaves: are all its incarnations dropped?
     pub(super) fn check_left(&mut self, slot: Slot, now: Instant) {
         let Some(leaving) = self.leaving.get_mut(&slot) else { return };
-        // Its note may be of an end that came before it was told to leave.
-        let note = leaving.mailbox.as_ref().and_then(|mailbox| mailbox.take_note());
-        if let Some(Note::Gone | Note::Died(..) | Note::NotStarted(_)) = note {
-            leaving.mailbox = None;
-        }
-        if leaving.durable && leaving.mailbox.is_none() {
+        leaving.mailboxes.retain(is_there);
+        if leaving.durable && leaving.mailboxes.is_empty() {
             let (handle, state) = (leaving.handle, leaving.state);
             self.leaving.remove(&slot);
             if state == Lifecycle::Removed {
@@ -305,6 +304,13 @@ impl Shard {
             }
         }
     }
+}
+
+/// Whether the part of a closed mailbox is still somewhere, as far as its notes tell.
+pub(super) fn is_there(mailbox: &Arc<Mailbox>) -> bool {
+    // A note may be of an end that came before it was told to leave.
+    let is_end = |note| matches!(note, Note::Gone | Note::Died(..) | Note::NotStarted(_));
+    !mailbox.take_note().is_some_and(is_end)
 }
 
 impl ConsumerSpec {

@@ -95,7 +95,13 @@ impl Shard {
                 self.end_shape(slot, Ending::Undeliverable { offset, cause });
             }
             Verdict::StartTimedOut => {
-                self.bury(slot, offset, "its factory did not answer in time".into(), now);
+                let Some(entry) = self.slots.get_mut(slot) else { return };
+                if entry.state == Lifecycle::Restarting {
+                    self.bury_hung(slot, Arc::clone(mailbox), now);
+                } else {
+                    // It has answered while it was condemned.
+                    mailbox.pardon();
+                }
             }
         }
     }

@@ -82,6 +82,9 @@ pub(super) struct Cold {
     pub(super) first: Offset,
     pub(super) consumer: Foreign<ConsumerSpec>,
     pub(super) incarnation: u64,
+    /// Earlier incarnations whose factory was given up and may not have come back yet (R9). As many
+    /// as hung since one was found to have.
+    pub(super) hung: Vec<Arc<Mailbox>>,
 }
 
 // Entries lie side by side and are walked in order, so a fan-out reads what they take and no more.
@@ -202,6 +205,7 @@ mod tests {
                 first: Offset::ZERO,
                 consumer: Foreign::new(ConsumerSpec::Log),
                 incarnation: 0,
+                hung: Vec::new(),
             }),
         }
     }
