@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use support::*;
 use walfan::{
     Ack, ConsumerSpec, Engine, Event, Fragment, Lsn, Offset, PublishError, ReadError, ReadLimits,
-    Relation, TransactionBuilder, Value,
+    Relation, Start, Started, TransactionBuilder, Value,
 };
 
 static NOTE: [u8; 64 << 10] = [b'x'; 64 << 10];
@@ -69,6 +69,57 @@ fn r14_a_quiet_shapes_consumer_is_replayed_although_the_log_was_cut() {
             assert_eq!(joined(&seen), [firsts(1..2), firsts(90..91), firsts(92..93)].concat());
             assert_eq!(joined(&never), firsts(91..92));
             assert_eq!(engine.wait_flushed(Lsn::new(92), LONG).unwrap(), Lsn::new(92));
+        }
+    }
+}
+
+/// R9: it says itself that it has not got what the log let go of, because it had reported it.
+#[test]
+fn r09_who_resumes_below_the_start_of_the_log_is_invalidated() {
+    for placement in PLACEMENTS {
+        for ack in [Ack::Consumer, Ack::Log] {
+            let (engine, mut publisher) = Engine::builder().shards(1).runners(2).start().unwrap();
+            let items = items();
+            engine.learn(Arc::clone(&items));
+            let (seen, follows) = (Seen::default(), Seen::default());
+            let record = Arc::clone(&seen);
+            let spec = placed(placement, ack, move |start: &Start<'_>| {
+                let script: Script = Arc::new(|delivery, context| {
+                    let here = context.incarnation() == 1 && delivery.commit_lsn() == Lsn::new(90);
+                    assert!(!here, "as the test wants");
+                    Ok(Report::Yes)
+                });
+                // The first one's state is lost.
+                Ok(Started::new(recording(&record, script), start.first()))
+            });
+            let loses = engine.add_shape(shape("kind = 'quiet'"), spec).unwrap();
+            let spec = recorder(placement, ack, &follows, reports());
+            let stays = engine.add_shape(shape("kind = 'quiet'"), spec).unwrap();
+            let busy = engine.add_shape(shape("kind = 'large'"), ConsumerSpec::Log).unwrap();
+            publish_rows(&mut publisher, &items, 1..3, "quiet");
+            wait_until("both report", || joined(&seen).len() + joined(&follows).len() == 4);
+            for commit in 3..66 {
+                publisher.publish(large(&items, commit, 1)).unwrap();
+            }
+            assert_eq!(engine.wait_flushed(Lsn::new(65), LONG).unwrap(), Lsn::new(65));
+            publish_rows(&mut publisher, &items, 66..67, "other");
+            wait_until("the log is cut", || {
+                engine.read(busy, Offset::ZERO, ReadLimits::default()).is_err()
+            });
+            publish_rows(&mut publisher, &items, 90..92, "quiet");
+            let ended = wait_for(&engine, |event| {
+                matches!(event, Event::Invalidated { .. } | Event::Undeliverable { .. })
+            });
+            let Event::Invalidated { handle, cause, .. } = ended else { panic!("{ended:?}") };
+            assert_eq!(handle, loses);
+            assert!(cause.contains("but the log begins after"), "{cause}");
+            assert_eq!(engine.wait_flushed(Lsn::new(91), LONG).unwrap(), Lsn::new(91));
+            wait_until("the other one", || joined(&follows).len() == 4);
+            let living: Vec<_> = engine.shapes().into_iter().map(|(handle, _)| handle).collect();
+            assert_eq!(living, [stays, busy]);
+            let metrics = engine.metrics();
+            assert_eq!((metrics.deaths, metrics.invalidated, metrics.lagging), (1, 1, 0));
+            assert_eq!(joined(&seen), firsts(1..3), "{placement:?} {ack:?}");
         }
     }
 }
