@@ -4,6 +4,8 @@
 //! Under `cargo test` each bench runs once with its tiny sizes, and checks what it counted; under
 //! `cargo bench` the same code is measured with its full sizes.
 
+pub mod clauses;
+
 use criterion::Criterion;
 use std::path::Path;
 use std::sync::Arc;

@@ -77,6 +77,7 @@ pub use engine::{
 };
 pub use log::{LoggedChange, OpenError, Page, ReadLimits};
 pub use predicate::{Position, WhereError};
+pub use route::{ClauseIndex, CompiledClause, MatchError, Matches};
 #[cfg(feature = "postgres")]
 pub use source::postgres::{
     AssembleError, DecodeError, FrameError, PostgresConfig, PostgresError, PostgresSource,

@@ -84,11 +84,10 @@ impl Predicate {
     ///
     /// # Errors
     /// When a value that decides cannot be read, or the clause has no answer for this row.
-    #[cfg(test)]
-    pub(crate) fn matches(&self, row: FullRow<'_>) -> Result<bool, EvalError> {
+    pub(crate) fn matches<'a>(&'a self, row: &RowView<'a>) -> Result<bool, EvalError> {
         let terms = match self {
             Predicate::Always => return Ok(true),
-            Predicate::Clause(clause) => return clause.matches(&RowView::new(row)),
+            Predicate::Clause(clause) => return clause.matches(row),
             Predicate::AnyOf(terms) => terms,
         };
         for term in terms {

@@ -297,7 +297,7 @@ fn a_row_is_matched_exactly_and_null_never() {
         }
         let fragment = builder.commit(Lsn::new(2));
         let change = fragment.get(0).unwrap();
-        predicate.matches(FullRow::new(change.new_row().unwrap(), change.old_row()))
+        predicate.matches(&RowView::new(FullRow::new(change.new_row().unwrap(), change.old_row())))
     };
     let (seven, x) = (Value::Text(b"7"), Value::Text(b"x"));
     let clause = Some("id = 7 OR name = 'x'");

@@ -2,7 +2,7 @@
 //! clauses are asked.
 
 use super::*;
-use crate::predicate::compile;
+use crate::predicate::{RowView, compile};
 use crate::words::{Column, Form, Fragment, Lsn, Relation, TransactionBuilder, Value};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -196,7 +196,7 @@ impl World {
     fn oracle(&self, change: ChangeRef<'_>) -> Answers {
         let mut answers = Answers::default();
         for (slot, predicate) in &self.shapes {
-            let matches = |row, before| predicate.matches(FullRow::new(row, before));
+            let matches = |row, before| predicate.matches(&RowView::new(FullRow::new(row, before)));
             let old = change.old_row().map(|row| matches(row, None)).transpose();
             let new = change.new_row().map(|row| matches(row, change.old_row())).transpose();
             let (Ok(old), Ok(new)) = (old, new) else {

@@ -7,6 +7,7 @@
 //! all that the clause says, it nominates, and the clause decides. A clause that has no answer for
 //! a row (it divides by zero, say) is its own shape's trouble, nobody else's.
 
+mod alone;
 mod asked;
 mod column;
 mod cuts;
@@ -22,6 +23,8 @@ mod visit;
 mod clauses;
 #[cfg(test)]
 mod tests;
+
+pub use alone::{ClauseIndex, CompiledClause, MatchError, Matches};
 
 use crate::predicate::{EvalError, FullRow, Predicate, ValueError};
 use crate::words::{ChangeRef, Operation, Routed, RowRef, Slot, TableName, Targets};
@@ -143,7 +146,6 @@ impl Router {
     }
 
     /// How many clauses were evaluated so far because an index alone could not tell.
-    #[cfg(test)]
     pub(crate) fn evaluations(&self) -> u64 {
         self.findings.evaluations
     }

@@ -158,7 +158,8 @@ impl World {
     /// Asks each shape by itself.
     fn oracle(&self, change: ChangeRef<'_>) -> BTreeMap<Slot, Form> {
         let form = |predicate: &Predicate| {
-            let matches = |row, before| predicate.matches(FullRow::new(row, before)).unwrap();
+            let matches =
+                |row, before| predicate.matches(&RowView::new(FullRow::new(row, before))).unwrap();
             let old = change.old_row().map(|row| matches(row, None));
             let new = change.new_row().map(|row| matches(row, change.old_row()));
             match (change.operation(), old, new) {

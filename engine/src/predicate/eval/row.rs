@@ -1,9 +1,9 @@
 //! Row: the values of one row, each read at most once however many expressions ask for it.
 
-use crate::predicate::FullRow;
 use crate::predicate::error::{EvalError, ValueError};
 use crate::predicate::types::Type;
 use crate::predicate::value::{Datum, InputError, input};
+use crate::predicate::{FullRow, KeyKind, KeyRef};
 use std::cell::OnceCell;
 
 type Cell<'a> = OnceCell<(Type, Result<Option<Datum<'a>>, EvalError>)>;
@@ -25,6 +25,15 @@ impl<'a> RowView<'a> {
     /// No row at all.
     pub(crate) fn none() -> RowView<'a> {
         RowView { row: None, cells: Box::default() }
+    }
+
+    /// The value of `column` as a key, or `None` for NULL.
+    pub(crate) fn key(
+        &self,
+        column: usize,
+        kind: KeyKind,
+    ) -> Result<Option<KeyRef<'a>>, ValueError> {
+        self.row.ok_or(ValueError::Missing { column })?.key(column, kind)
     }
 
     /// The value of `column`, read as a value of type `of`.

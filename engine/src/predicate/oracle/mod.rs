@@ -11,7 +11,7 @@ mod generate;
 mod cluster;
 
 use super::error::EvalError;
-use super::{FullRow, Predicate, WhereError, compile};
+use super::{FullRow, Predicate, RowView, WhereError, compile};
 use crate::words::{Column, Fragment, Lsn, Relation, TableName, TransactionBuilder, Value};
 use cluster::{Cluster, Session};
 use generate::{Generator, TYPES};
@@ -111,7 +111,7 @@ impl World {
             Err(_) => 'e',
         };
         let rows = self.rows.changes().filter_map(|change| change.new_row());
-        rows.map(|row| answer(predicate.matches(FullRow::new(row, None)))).collect()
+        rows.map(|row| answer(predicate.matches(&RowView::new(FullRow::new(row, None))))).collect()
     }
 
     /// What is wrong with the answers for `clause`, if something is.
