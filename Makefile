@@ -3,11 +3,14 @@
 CARGO ?= cargo
 # Passed on to loadgen, as in: make load ARGS="--shapes 10000 --duration 10s"
 ARGS ?= --duration 30s
+# Seeds of `make oracle`, and how many clauses each generates.
+SEEDS ?= 1 2 3 4 5 6 7 8 9 10 11 12 13
+CLAUSES ?= 40000
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 LOADGEN = $(CARGO) run --release -p walfan-loadgen
 
 .DEFAULT_GOAL := help
-.PHONY: help load load-postgres test test-engine test-postgres test-loom check bench figures \
+.PHONY: help load load-postgres test test-engine test-postgres test-loom oracle check bench figures \
 	need-rust need-postgres
 
 help: ## Lists the verbs
@@ -27,7 +30,7 @@ test-engine: need-rust ## Runs what needs no Postgres: cargo test --workspace
 	$(CARGO) test --workspace
 
 test-postgres: need-rust need-postgres ## Runs the Postgres source's tests against a real Postgres
-	$(CARGO) test -p walfan --features postgres --lib source::
+	$(CARGO) test -p walfan --features postgres --lib -- source:: predicate::oracle
 	$(CARGO) test -p walfan --features postgres --test postgres
 	$(CARGO) test -p walfan --features postgres --doc source::
 	$(CARGO) test -p walfan-loadgen --features postgres --bins --test postgres
@@ -35,6 +38,12 @@ test-postgres: need-rust need-postgres ## Runs the Postgres source's tests again
 test-loom: need-rust ## Checks every protocol of atomics in all its interleavings
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$(TARGET_DIR)/loom" \
 		$(CARGO) test -p walfan --lib --release loom_
+
+oracle: need-rust need-postgres ## Asks a real Postgres what generated clauses mean: a long run, SEEDS="7 8" for others
+	@for seed in $(SEEDS); do \
+		WALFAN_ORACLE_SEED=$$seed WALFAN_ORACLE_CLAUSES=$(CLAUSES) $(CARGO) test -p walfan \
+			--features postgres --lib predicate::oracle -- --nocapture || exit 1; \
+	done
 
 check: need-rust need-postgres test-loom ## Checks lints, format, documentation and the loom models
 	$(CARGO) fmt --all --check

@@ -108,7 +108,7 @@ pub(super) fn put_relation(out: &mut Vec<u8>, number: u32, relation: &Relation) 
     for column in &relation.columns {
         put_bytes(out, column.name.as_bytes());
         put_number(out, column.type_oid.into());
-        out.push(u8::from(column.key));
+        out.push(u8::from(column.key) | u8::from(column.is_enum) << 1);
     }
 }
 
@@ -133,7 +133,7 @@ fn read_column(reader: &mut Reader<'_>) -> Result<Column, Malformed> {
     let name = reader.text()?;
     let type_oid = reader.number_u32()?;
     match reader.byte()? {
-        key @ (0 | 1) => Ok(Column { name, type_oid, key: key == 1 }),
+        flags @ 0..4 => Ok(Column { name, type_oid, key: flags & 1 > 0, is_enum: flags & 2 > 0 }),
         _ => Err(Malformed("a column has flags that are unknown")),
     }
 }
@@ -209,10 +209,13 @@ mod tests {
 
         #[test]
         fn relations_and_fragment_heads_round_trip(
-            number: u32, oid: u32, name: String, columns: Vec<(String, u32, bool)>,
+            number: u32, oid: u32, name: String, columns: Vec<(String, u32, bool, bool)>,
             xid: u32, lsns: (u64, Option<u64>), flags: (bool, bool), counts: (u32, u64),
         ) {
-            let columns = columns.iter().map(|(n, oid, key)| Column::new(n, *oid, *key)).collect();
+            let column = |(name, oid, key, is_enum): &(String, u32, bool, bool)| {
+                Column { is_enum: *is_enum, ..Column::new(name, *oid, *key) }
+            };
+            let columns = columns.iter().map(column).collect();
             let relation = Relation::new(oid, TableName::new("s", &name), columns);
             let mut out = Vec::new();
             put_relation(&mut out, number, &relation);

@@ -1,11 +1,13 @@
 //! Access: by what of a row the rows of a clause can be found. Each alternative of the clause gives
-//! paths: constants to look up by the values of expressions, and at most one range. A path that
-//! says everything is exact; behind the others the clause is asked.
+//! paths: constants to look up by the values of expressions, and at most one range. What a path
+//! does not say is its rest, which is asked of the rows that it finds; clauses that differ in what
+//! they are found by only have the same rest.
 
-use super::clause::flattened;
+use super::clause::{Clause, flattened};
 use super::eval::Rest;
 use super::expr::{ArrayTest, Comparison, E, Expr, Function};
 use super::value::Datum;
+use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 /// The most paths of one alternative; lists that would make more are left to the clause itself.
@@ -45,10 +47,22 @@ pub(crate) struct Range {
 #[derive(Clone, Debug)]
 pub(crate) struct Path {
     /// In the order of their probes, no two alike. At most one is not of kind `Value`.
-    pub(crate) keys: Vec<(Probe, Datum<'static>)>,
+    pub(crate) keys: SmallVec<[(Probe, Datum<'static>); 2]>,
     pub(crate) range: Option<Range>,
+    /// What must hold too of a row that is found, for it to belong to the shape.
+    pub(super) rest: Vec<E>,
+}
+
+impl Path {
     /// Whether every row that is found belongs to the shape.
-    pub(crate) exact: bool,
+    pub(crate) fn is_exact(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The rest as a clause of its own.
+    pub(crate) fn rest(&self) -> Clause {
+        Clause { alternatives: Box::new([self.rest.clone().into()]) }
+    }
 }
 
 /// What a condition says that can be looked up.
@@ -68,14 +82,15 @@ pub(super) fn paths(alternatives: &[Box<[E]>]) -> Vec<Path> {
     alternatives.iter().flat_map(|conditions| conjunction(conditions)).collect()
 }
 
-/// What is gathered of the conditions of one alternative.
+/// What is gathered of the conditions of one alternative; each with the condition that says it.
 #[derive(Default)]
-struct Gathered {
-    keys: Vec<(Probe, Vec<Datum<'static>>)>,
-    ranges: Vec<Range>,
-    any: Vec<Vec<Path>>,
-    /// Whether something is left that the paths do not say.
-    rest: bool,
+struct Gathered<'e> {
+    /// With whether they say all of the condition.
+    keys: Vec<(Probe, Vec<Datum<'static>>, Option<&'e E>)>,
+    ranges: Vec<(Range, SmallVec<[&'e E; 2]>)>,
+    any: Vec<(Vec<Path>, &'e E)>,
+    /// What the paths do not say.
+    rest: Vec<E>,
 }
 
 fn conjunction(conditions: &[E]) -> Vec<Path> {
@@ -84,79 +99,88 @@ fn conjunction(conditions: &[E]) -> Vec<Path> {
         match fact(condition) {
             Fact::Always => {}
             Fact::Never => return Vec::new(),
-            Fact::Opaque => gathered.rest = true,
-            Fact::Keys(probe, keys, exact) => {
-                gathered.rest |= !exact;
-                gathered.add_keys(probe, keys);
-            }
-            Fact::Range(range) => gathered.add_range(range),
-            Fact::Any(paths) => gathered.any.push(paths),
+            Fact::Opaque => gathered.rest.push(Arc::clone(condition)),
+            Fact::Keys(probe, keys, exact) => gathered.add_keys(probe, keys, exact, condition),
+            Fact::Range(range) => gathered.add_range(range, condition),
+            Fact::Any(paths) => gathered.any.push((paths, condition)),
         }
     }
     gathered.paths()
 }
 
-impl Gathered {
-    fn add_keys(&mut self, probe: Probe, keys: Vec<Datum<'static>>) {
-        if self.keys.iter().any(|(known, _)| *known == probe) {
-            self.rest = true;
-        } else {
-            self.keys.push((probe, keys));
+impl<'e> Gathered<'e> {
+    fn add_keys(&mut self, probe: Probe, keys: Vec<Datum<'static>>, exact: bool, condition: &'e E) {
+        let known = self.keys.iter().any(|(known, ..)| *known == probe);
+        if known || !exact {
+            self.rest.push(Arc::clone(condition));
+        }
+        if !known {
+            self.keys.push((probe, keys, exact.then_some(condition)));
         }
     }
 
-    fn add_range(&mut self, range: Range) {
-        let Some(known) = self.ranges.iter_mut().find(|known| known.expr == range.expr) else {
-            return self.ranges.push(range);
+    fn add_range(&mut self, range: Range, condition: &'e E) {
+        let known = self.ranges.iter_mut().find(|(known, _)| known.expr == range.expr);
+        let Some((known, said_by)) = known else {
+            return self.ranges.push((range, smallvec![condition]));
         };
         let both = (known.low.is_some() && range.low.is_some())
             || (known.high.is_some() && range.high.is_some());
-        self.rest |= both;
+        if both {
+            return self.rest.push(Arc::clone(condition));
+        }
+        said_by.push(condition);
         known.low = known.low.take().or(range.low);
         known.high = known.high.take().or(range.high);
     }
 
     fn paths(mut self) -> Vec<Path> {
         // One key each first, so that lists are multiplied only while the bound allows.
-        self.keys.sort_by_key(|(probe, keys)| (probe.kind != ProbeKind::Value, keys.len()));
-        let mut paths = vec![Path { keys: Vec::new(), range: None, exact: true }];
+        self.keys.sort_by_key(|(probe, keys, _)| (probe.kind != ProbeKind::Value, keys.len()));
+        let mut paths = vec![Path { keys: SmallVec::new(), range: None, rest: Vec::new() }];
         let mut many = false;
-        for (probe, keys) in self.keys {
+        for (probe, keys, said_by) in self.keys {
             let multiple = probe.kind != ProbeKind::Value;
             if (multiple && many) || paths.len() * keys.len().max(1) > PATHS_MAX {
-                self.rest = true;
+                self.rest.extend(said_by.cloned());
                 continue;
             }
             many |= multiple;
-            let with = |path: &Path| {
-                let probe = probe.clone();
-                let path = path.clone();
-                keys.clone().into_iter().map(move |key| {
-                    let mut path = path.clone();
-                    path.keys.push((probe.clone(), key));
-                    path
-                })
-            };
-            paths = paths.iter().flat_map(with).collect();
+            multiply(&mut paths, &probe, keys);
         }
-        self.ranges.sort_by_key(|range| range.low.is_none() || range.high.is_none());
+        self.ranges.sort_by_key(|(range, _)| range.low.is_none() || range.high.is_none());
         let mut ranges = self.ranges.into_iter();
-        if let Some(range) = ranges.next() {
+        if let Some((range, _)) = ranges.next() {
             paths.iter_mut().for_each(|path| path.range = Some(range.clone()));
         }
-        self.rest |= ranges.next().is_some();
+        self.rest.extend(ranges.flat_map(|(_, said_by)| said_by).cloned());
         let bare = paths.iter().any(|path| path.keys.is_empty() && path.range.is_none());
         let mut any = self.any.into_iter();
-        if bare && let Some(alternatives) = any.next() {
+        if bare && let Some((alternatives, _)) = any.next() {
             paths = alternatives;
         }
-        self.rest |= any.next().is_some();
+        self.rest.extend(any.map(|(_, said_by)| said_by).cloned());
         for path in &mut paths {
             path.keys.sort_by(|(a, _), (b, _)| a.cmp(b));
-            path.exact &= !self.rest;
+            path.rest.extend_from_slice(&self.rest);
         }
         paths
     }
+}
+
+/// Each of `paths` with each of `keys`.
+fn multiply(paths: &mut Vec<Path>, probe: &Probe, mut keys: Vec<Datum<'static>>) {
+    if keys.len() == 1
+        && let Some(key) = keys.pop()
+    {
+        return paths.iter_mut().for_each(|path| path.keys.push((probe.clone(), key.clone())));
+    }
+    let with = |path: &Path, key: &Datum<'static>| {
+        let mut path = path.clone();
+        path.keys.push((probe.clone(), key.clone()));
+        path
+    };
+    *paths = paths.iter().flat_map(|path| keys.iter().map(|key| with(path, key))).collect();
 }
 
 fn value(expr: &E) -> Probe {

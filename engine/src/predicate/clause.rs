@@ -145,7 +145,7 @@ fn equality(relation: &Relation, column: &Expr, value: &Datum<'_>) -> Option<Vec
         _ => return None,
     };
     // A jsonb column that is cast to text is read as text too.
-    let declared = super::types::Type::of(relation.columns.get(*index)?.type_oid)?;
+    let declared = super::types::Type::of(relation.columns.get(*index)?)?;
     let holds = match (declared.scalar, &key) {
         (Scalar::Int2, Key::Int(value)) => i16::try_from(*value).is_ok(),
         (Scalar::Int4, Key::Int(value)) => i32::try_from(*value).is_ok(),

@@ -1,6 +1,6 @@
 //! What clauses mean, what is refused and where, and what no clause can make happen.
 
-use super::syntax::{CLAUSE_BYTES_MAX, TOKENS_MAX};
+use super::syntax::{CLAUSE_BYTES_MAX, NESTING_MAX, TOKENS_MAX};
 use super::types::Scalar;
 use super::*;
 use crate::words::{Column, Lsn, Relation, TableName, TransactionBuilder};
@@ -257,6 +257,31 @@ fn a_clause_that_is_too_large_is_refused_before_it_costs_anything() {
     let bytes = CLAUSE_BYTES_MAX + 1;
     let too_long = WhereError::TooLong { bytes, bytes_max: CLAUSE_BYTES_MAX };
     assert_eq!(refused(&padded(bytes)), too_long);
+}
+
+#[test]
+fn what_is_too_deep_is_named_with_its_place() {
+    let brackets = |count: usize| format!("{}id = 1{}", "(".repeat(count), ")".repeat(count));
+    assert_eq!(terms(&brackets(NESTING_MAX - 2)), [(0, Key::Int(1))]);
+    let (what, count_max) = ("levels of nesting", NESTING_MAX);
+    let position = Position { line: 1, column: NESTING_MAX as u64 + 1 };
+    let too_deep = WhereError::TooComplex { what, count_max, position };
+    assert_eq!(refused(&brackets(NESTING_MAX)), too_deep);
+}
+
+#[test]
+fn of_types_that_users_made_only_enums_are_known() {
+    let columns = vec![Column::of_enum("mood", 16_500, false), Column::new("mail", 16_501, false)];
+    let relation = Relation::new(7, TableName::new("public", "items"), columns);
+    let compiled = |clause| compile(&relation, Some(clause));
+    assert!(compiled("mood = 'ok' OR mood::text LIKE 'o%' OR mood IS NULL").is_ok());
+    let (column, position) = ("mail".to_owned(), Position { line: 1, column: 1 });
+    let unknown = WhereError::UnsupportedType { column, type_oid: 16_501, position };
+    for clause in ["mail = 'a'", "mail IS NULL", "mail::text = 'a'"] {
+        assert_eq!(compiled(clause), Err(unknown.clone()), "{clause}");
+    }
+    let what = "an order of values of a user's type".to_owned();
+    assert_eq!(compiled("mood < 'ok'"), Err(WhereError::Unsupported { what, position }));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Types: which of Postgres's types clauses know, by the OIDs of `pg_type`, and how users write
 //! their names. What values of a type look like is `value`'s part.
 
+use crate::words::Column;
 use std::fmt;
 
 /// A type that is no array.
@@ -25,7 +26,7 @@ pub(crate) enum Scalar {
     Interval,
     Json,
     Jsonb,
-    /// A type that a user made, by its OID: taken for an enum, whose labels are equal or not.
+    /// An enum, by its OID: its labels are equal or not.
     Named(u32),
 }
 
@@ -35,9 +36,6 @@ pub(crate) struct Type {
     pub(crate) scalar: Scalar,
     pub(crate) array: bool,
 }
-
-/// The first OID that Postgres gives to what users make.
-const USER_OIDS: u32 = 16_384;
 
 /// OIDs of the types and of their arrays, with the name that Postgres prints.
 const KNOWN: [(Scalar, u32, u32, &str); 19] = [
@@ -129,9 +127,11 @@ impl Scalar {
 }
 
 impl Type {
-    /// The type with OID `type_oid`, if clauses know it.
-    pub(crate) fn of(type_oid: u32) -> Option<Type> {
-        if type_oid >= USER_OIDS {
+    /// The type of `column`, if clauses know it. Of types that users made they know enums only:
+    /// what equality means to a domain or to an extension's type, its OID does not tell.
+    pub(crate) fn of(column: &Column) -> Option<Type> {
+        let type_oid = column.type_oid;
+        if column.is_enum {
             return Some(Scalar::Named(type_oid).plain());
         }
         KNOWN.iter().find_map(|&(scalar, oid, array_oid, _)| match type_oid {

@@ -1,10 +1,10 @@
-//! Asked: clauses that no index tells enough of. A few are asked one after another; of many, those
-//! of one form are asked together.
+//! Asked: what of clauses no index tells. A few such rests are asked one after another; of many,
+//! those of one form are asked together. Where a rest has no answer, the whole clause decides.
 
 use super::slots::{SetIds, SlotSet};
 use super::visit::Visit;
 use crate::predicate::{Clause, Constants, EvalError, Form, ValueError};
-use crate::words::Slot;
+use crate::words::{Slot, Targets};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -78,6 +78,18 @@ impl Asked {
                 }
             }
             Asked::Many(many) => many.remove(slot, clause),
+        }
+    }
+
+    /// Adds every slot.
+    pub(super) fn all(&self, targets: &mut Targets) {
+        match self {
+            Asked::Few(few) => few.iter().for_each(|(_, set)| set.nominate(targets)),
+            Asked::Many(many) => {
+                let members = many.forms.values().flat_map(|group| &group.members);
+                members.for_each(|(_, set)| set.nominate(targets));
+                many.others.values().for_each(|set| set.nominate(targets));
+            }
         }
     }
 

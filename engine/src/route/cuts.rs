@@ -15,14 +15,42 @@ const NODE_MAX: usize = 64;
 /// A constant, and whether the cut is just behind it instead of just before it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Cut {
-    pub(super) value: Datum<'static>,
-    pub(super) behind: bool,
+    /// First in the order, since it costs so little to compare.
+    rank: i64,
+    value: Datum<'static>,
+    behind: bool,
+}
+
+/// A value that is looked for, with its rank.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sought<'d> {
+    rank: i64,
+    value: &'d Datum<'d>,
+}
+
+impl<'d> Sought<'d> {
+    pub(super) fn new(value: &'d Datum<'d>) -> Sought<'d> {
+        Sought { rank: value.rank(), value }
+    }
+
+    pub(super) fn rank(self) -> i64 {
+        self.rank
+    }
 }
 
 impl Cut {
-    /// Whether `value` lies before the cut.
-    pub(super) fn is_above(&self, value: &Datum<'_>) -> bool {
-        match value.cmp(&self.value) {
+    pub(super) fn new(value: Datum<'static>, behind: bool) -> Cut {
+        Cut { rank: value.rank(), value, behind }
+    }
+
+    /// No value with a higher rank lies before the cut.
+    pub(super) fn rank(&self) -> i64 {
+        self.rank
+    }
+
+    /// Whether the value lies before the cut.
+    pub(super) fn is_above(&self, sought: Sought<'_>) -> bool {
+        match sought.rank.cmp(&self.rank).then_with(|| sought.value.cmp(&self.value)) {
             Ordering::Less => true,
             Ordering::Equal => self.behind,
             Ordering::Greater => false,
@@ -36,11 +64,18 @@ pub(super) struct Cuts {
     root: Node,
 }
 
+/// Entries or children in order, and beside them the ranks of their cuts, which a search looks at
+/// first.
+#[derive(Debug, Default)]
+struct Node {
+    ranks: Vec<i64>,
+    part: Part,
+}
+
 #[derive(Debug)]
-enum Node {
-    /// In order.
+enum Part {
     Leaf(Vec<(Cut, SlotSet)>),
-    /// In order, none empty.
+    /// None empty.
     Inner(Vec<Child>),
 }
 
@@ -53,9 +88,9 @@ struct Child {
     node: Node,
 }
 
-impl Default for Node {
-    fn default() -> Node {
-        Node::Leaf(Vec::new())
+impl Default for Part {
+    fn default() -> Part {
+        Part::Leaf(Vec::new())
     }
 }
 
@@ -67,10 +102,9 @@ impl Cuts {
     pub(super) fn insert(&mut self, cut: &Cut, slot: Slot, ids: &mut SetIds) {
         self.root.insert(cut, slot, ids);
         if self.root.is_full() {
-            let right = self.root.split();
-            let left = std::mem::take(&mut self.root);
-            let children = [left, right].into_iter().filter_map(|node| Child::of(node, ids));
-            self.root = Node::Inner(children.collect());
+            let halves = self.root.halves(ids);
+            let ranks = halves.iter().map(|child| child.first.rank).collect();
+            self.root = Node { ranks, part: Part::Inner(halves) };
         }
     }
 
@@ -83,19 +117,18 @@ impl Cuts {
     }
 
     /// Adds the slots of all cuts that `value` lies before, or those of all others.
-    pub(super) fn nominate(&self, value: &Datum<'_>, above: bool, targets: &mut Targets) {
+    pub(super) fn nominate(&self, value: Sought<'_>, above: bool, targets: &mut Targets) {
         let mut node = &self.root;
         loop {
-            match node {
-                Node::Leaf(entries) => {
-                    let place = entries.partition_point(|(cut, _)| !cut.is_above(value));
-                    let part = if above { &entries[place..] } else { &entries[..place] };
+            let border = node.place(value.rank, |cut| !cut.is_above(value));
+            match &node.part {
+                Part::Leaf(entries) => {
+                    let part = if above { &entries[border..] } else { &entries[..border] };
                     return part.iter().for_each(|(_, set)| set.nominate(targets));
                 }
-                Node::Inner(children) => {
+                Part::Inner(children) => {
                     // The child in which the border lies.
-                    let next = children.partition_point(|child| !child.first.is_above(value));
-                    let border = next.saturating_sub(1);
+                    let border = border.saturating_sub(1);
                     let part = if above { &children[border + 1..] } else { &children[..border] };
                     part.iter().for_each(|child| child.all.nominate(targets));
                     let Some(child) = children.get(border) else { return };
@@ -105,13 +138,13 @@ impl Cuts {
         }
     }
 
-    /// Calls `visit` for each slot.
+    /// Adds every slot.
     pub(super) fn all(&self, targets: &mut Targets) {
         let mut stack = vec![&self.root];
         while let Some(node) = stack.pop() {
-            match node {
-                Node::Leaf(entries) => entries.iter().for_each(|(_, set)| set.nominate(targets)),
-                Node::Inner(children) => stack.extend(children.iter().map(|child| &child.node)),
+            match &node.part {
+                Part::Leaf(entries) => entries.iter().for_each(|(_, set)| set.nominate(targets)),
+                Part::Inner(children) => stack.extend(children.iter().map(|child| &child.node)),
             }
         }
     }
@@ -119,11 +152,11 @@ impl Cuts {
 
 impl Child {
     fn of(node: Node, ids: &mut SetIds) -> Option<Child> {
-        let first = node.first()?.clone();
+        let first = node.cut(0)?.clone();
         let mut all = SlotSet::default();
-        match &node {
-            Node::Leaf(entries) => entries.iter().for_each(|(_, set)| all.extend(set, ids)),
-            Node::Inner(children) => children.iter().for_each(|child| all.extend(&child.all, ids)),
+        match &node.part {
+            Part::Leaf(entries) => entries.iter().for_each(|(_, set)| all.extend(set, ids)),
+            Part::Inner(children) => children.iter().for_each(|child| all.extend(&child.all, ids)),
         }
         Some(Child { first, all, node })
     }
@@ -131,54 +164,69 @@ impl Child {
 
 impl Node {
     fn is_empty(&self) -> bool {
-        match self {
-            Node::Leaf(entries) => entries.is_empty(),
-            Node::Inner(children) => children.is_empty(),
-        }
+        self.ranks.is_empty()
     }
 
     fn is_full(&self) -> bool {
-        match self {
-            Node::Leaf(entries) => entries.len() > NODE_MAX,
-            Node::Inner(children) => children.len() > NODE_MAX,
+        self.ranks.len() > NODE_MAX
+    }
+
+    fn cut(&self, place: usize) -> Option<&Cut> {
+        match &self.part {
+            Part::Leaf(entries) => entries.get(place).map(|(cut, _)| cut),
+            Part::Inner(children) => children.get(place).map(|child| &child.first),
         }
     }
 
-    fn first(&self) -> Option<&Cut> {
-        match self {
-            Node::Leaf(entries) => entries.first().map(|(cut, _)| cut),
-            Node::Inner(children) => children.first().map(|child| &child.first),
+    /// How many cuts come before what has this rank, `before` deciding among those that have it too.
+    fn place(&self, rank: i64, before: impl Fn(&Cut) -> bool) -> usize {
+        let lower = self.ranks.partition_point(|known| *known < rank);
+        let same = self.ranks[lower..].partition_point(|known| *known == rank);
+        match &self.part {
+            Part::Leaf(entries) => {
+                lower + entries[lower..lower + same].partition_point(|(cut, _)| before(cut))
+            }
+            Part::Inner(children) => {
+                lower + children[lower..lower + same].partition_point(|child| before(&child.first))
+            }
         }
     }
 
-    /// Takes the upper half out.
-    fn split(&mut self) -> Node {
-        match self {
-            Node::Leaf(entries) => Node::Leaf(entries.split_off(entries.len() / 2)),
-            Node::Inner(children) => Node::Inner(children.split_off(children.len() / 2)),
-        }
+    /// Takes all out, as two children.
+    fn halves(&mut self, ids: &mut SetIds) -> Vec<Child> {
+        let half = self.ranks.len() / 2;
+        let ranks = self.ranks.split_off(half);
+        let part = match &mut self.part {
+            Part::Leaf(entries) => Part::Leaf(entries.split_off(half)),
+            Part::Inner(children) => Part::Inner(children.split_off(half)),
+        };
+        let (left, right) = (std::mem::take(self), Node { ranks, part });
+        [left, right].into_iter().filter_map(|node| Child::of(node, ids)).collect()
     }
 
     fn insert(&mut self, cut: &Cut, slot: Slot, ids: &mut SetIds) {
-        match self {
-            Node::Leaf(entries) => match entries.binary_search_by(|(known, _)| known.cmp(cut)) {
-                Ok(place) => entries[place].1.insert(slot, ids),
-                Err(place) => entries.insert(place, (cut.clone(), SlotSet::One(slot))),
+        let next = self.place(cut.rank, |known| known <= cut);
+        let place = next.saturating_sub(1);
+        match &mut self.part {
+            Part::Leaf(entries) => match entries.get_mut(place) {
+                Some((known, set)) if known == cut => set.insert(slot, ids),
+                _ => {
+                    self.ranks.insert(next, cut.rank);
+                    entries.insert(next, (cut.clone(), SlotSet::One(slot)));
+                }
             },
-            Node::Inner(children) => {
-                let next = children.partition_point(|child| child.first <= *cut);
-                let place = next.saturating_sub(1);
+            Part::Inner(children) => {
                 let child = &mut children[place];
                 if *cut < child.first {
                     child.first = cut.clone();
+                    self.ranks[place] = cut.rank;
                 }
                 child.all.insert(slot, ids);
                 child.node.insert(cut, slot, ids);
                 if child.node.is_full() {
-                    let right = child.node.split();
-                    let left = std::mem::take(&mut child.node);
-                    let halves = [left, right].into_iter().filter_map(|node| Child::of(node, ids));
-                    children.splice(place..=place, halves.collect::<Vec<_>>());
+                    let halves = child.node.halves(ids);
+                    self.ranks.splice(place..=place, halves.iter().map(|child| child.first.rank));
+                    children.splice(place..=place, halves);
                 }
             }
         }
@@ -186,22 +234,30 @@ impl Node {
 
     /// Nodes that became empty go; the others stay as they are, however few entries they have.
     fn remove(&mut self, cut: &Cut, slot: Slot) {
-        match self {
-            Node::Leaf(entries) => {
-                if let Ok(place) = entries.binary_search_by(|(known, _)| known.cmp(cut)) {
-                    entries[place].1.remove(slot);
-                    if entries[place].1.is_empty() {
-                        entries.remove(place);
-                    }
+        let next = self.place(cut.rank, |known| known <= cut);
+        let Some(place) = next.checked_sub(1) else { return };
+        let empty = match &mut self.part {
+            Part::Leaf(entries) => {
+                let (known, set) = &mut entries[place];
+                if known == cut {
+                    set.remove(slot);
                 }
+                set.is_empty()
             }
-            Node::Inner(children) => {
-                let next = children.partition_point(|child| child.first <= *cut);
-                let Some(place) = next.checked_sub(1) else { return };
+            Part::Inner(children) => {
                 let child = &mut children[place];
                 child.node.remove(cut, slot);
                 child.all.remove(slot);
-                if child.node.is_empty() {
+                child.node.is_empty()
+            }
+        };
+        if empty {
+            self.ranks.remove(place);
+            match &mut self.part {
+                Part::Leaf(entries) => {
+                    entries.remove(place);
+                }
+                Part::Inner(children) => {
                     children.remove(place);
                 }
             }

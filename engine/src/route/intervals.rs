@@ -2,8 +2,7 @@
 //! it. Whoever asks for a value walks the part whose lower cuts are not above it, and of that only
 //! nodes in which some range reaches it.
 
-use super::cuts::Cut;
-use crate::predicate::Datum;
+use super::cuts::{Cut, Sought};
 use crate::words::{Slot, Targets};
 
 /// The most entries of a node.
@@ -16,6 +15,12 @@ pub(super) struct Interval {
     pub(super) high: Cut,
 }
 
+impl Interval {
+    fn ranks(&self) -> (i64, i64) {
+        (self.low.rank(), self.high.rank())
+    }
+}
+
 type Entry = (Interval, Slot);
 
 /// Ranges with their slots.
@@ -24,8 +29,16 @@ pub(super) struct Intervals {
     root: Node,
 }
 
+#[derive(Debug, Default)]
+struct Node {
+    part: Part,
+    /// Of each entry the ranks of its cuts, of each child those of the lowest and of the highest cut
+    /// below it. Side by side, since every value that is looked for is compared with many of them.
+    ranks: Vec<(i64, i64)>,
+}
+
 #[derive(Debug)]
-enum Node {
+enum Part {
     /// In order.
     Leaf(Vec<Entry>),
     /// In order, none empty.
@@ -41,9 +54,9 @@ struct Child {
     node: Node,
 }
 
-impl Default for Node {
-    fn default() -> Node {
-        Node::Leaf(Vec::new())
+impl Default for Part {
+    fn default() -> Part {
+        Part::Leaf(Vec::new())
     }
 }
 
@@ -57,7 +70,8 @@ impl Intervals {
         if self.root.is_full() {
             let right = self.root.split();
             let left = std::mem::take(&mut self.root);
-            self.root = Node::Inner([left, right].into_iter().filter_map(Child::of).collect());
+            let halves = [left, right].into_iter().filter_map(Child::of);
+            self.root = Node::new(Part::Inner(halves.collect()));
         }
     }
 
@@ -69,8 +83,8 @@ impl Intervals {
         }
     }
 
-    /// Adds the slots whose range holds `value`.
-    pub(super) fn nominate(&self, value: &Datum<'_>, targets: &mut Targets) {
+    /// Adds the slots whose range holds the value.
+    pub(super) fn nominate(&self, value: Sought<'_>, targets: &mut Targets) {
         self.root.nominate(value, targets);
     }
 
@@ -78,19 +92,23 @@ impl Intervals {
     pub(super) fn all(&self, targets: &mut Targets) {
         let mut stack = vec![&self.root];
         while let Some(node) = stack.pop() {
-            match node {
-                Node::Leaf(entries) => targets.slots.extend(entries.iter().map(|(_, slot)| *slot)),
-                Node::Inner(children) => stack.extend(children.iter().map(|child| &child.node)),
+            match &node.part {
+                Part::Leaf(entries) => targets.slots.extend(entries.iter().map(|(_, slot)| *slot)),
+                Part::Inner(children) => stack.extend(children.iter().map(|child| &child.node)),
             }
         }
     }
 }
 
 impl Child {
+    fn ranks(&self) -> (i64, i64) {
+        (self.first.0.low.rank(), self.highest.rank())
+    }
+
     fn of(node: Node) -> Option<Child> {
-        let first = match &node {
-            Node::Leaf(entries) => entries.first().cloned(),
-            Node::Inner(children) => children.first().map(|child| child.first.clone()),
+        let first = match &node.part {
+            Part::Leaf(entries) => entries.first().cloned(),
+            Part::Inner(children) => children.first().map(|child| child.first.clone()),
         };
         let highest = node.highest()?.clone();
         Some(Child { first: first?, highest, node })
@@ -98,43 +116,58 @@ impl Child {
 }
 
 impl Node {
-    fn is_empty(&self) -> bool {
-        match self {
-            Node::Leaf(entries) => entries.is_empty(),
-            Node::Inner(children) => children.is_empty(),
+    fn new(part: Part) -> Node {
+        let mut node = Node { part, ranks: Vec::new() };
+        node.rank();
+        node
+    }
+
+    /// Says again what the ranks are.
+    fn rank(&mut self) {
+        self.ranks.clear();
+        match &self.part {
+            Part::Leaf(entries) => {
+                self.ranks.extend(entries.iter().map(|(interval, _)| interval.ranks()));
+            }
+            Part::Inner(children) => self.ranks.extend(children.iter().map(Child::ranks)),
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ranks.is_empty()
     }
 
     fn is_full(&self) -> bool {
-        match self {
-            Node::Leaf(entries) => entries.len() > NODE_MAX,
-            Node::Inner(children) => children.len() > NODE_MAX,
-        }
+        self.ranks.len() > NODE_MAX
     }
 
     fn highest(&self) -> Option<&Cut> {
-        match self {
-            Node::Leaf(entries) => entries.iter().map(|(interval, _)| &interval.high).max(),
-            Node::Inner(children) => children.iter().map(|child| &child.highest).max(),
+        match &self.part {
+            Part::Leaf(entries) => entries.iter().map(|(interval, _)| &interval.high).max(),
+            Part::Inner(children) => children.iter().map(|child| &child.highest).max(),
         }
     }
 
     /// Takes the upper half out.
     fn split(&mut self) -> Node {
-        match self {
-            Node::Leaf(entries) => Node::Leaf(entries.split_off(entries.len() / 2)),
-            Node::Inner(children) => Node::Inner(children.split_off(children.len() / 2)),
-        }
+        let half = self.ranks.len() / 2;
+        let ranks = self.ranks.split_off(half);
+        let part = match &mut self.part {
+            Part::Leaf(entries) => Part::Leaf(entries.split_off(half)),
+            Part::Inner(children) => Part::Inner(children.split_off(half)),
+        };
+        Node { part, ranks }
     }
 
     fn insert(&mut self, entry: Entry) {
-        match self {
-            Node::Leaf(entries) => {
+        match &mut self.part {
+            Part::Leaf(entries) => {
                 if let Err(place) = entries.binary_search(&entry) {
+                    self.ranks.insert(place, entry.0.ranks());
                     entries.insert(place, entry);
                 }
             }
-            Node::Inner(children) => {
+            Part::Inner(children) => {
                 let next = children.partition_point(|child| child.first <= entry);
                 let place = next.saturating_sub(1);
                 let child = &mut children[place];
@@ -150,46 +183,58 @@ impl Node {
                     let left = std::mem::take(&mut child.node);
                     let halves = [left, right].into_iter().filter_map(Child::of);
                     children.splice(place..=place, halves.collect::<Vec<_>>());
+                    self.rank();
+                } else {
+                    self.ranks[place] = child.ranks();
                 }
             }
         }
     }
 
     fn remove(&mut self, entry: &Entry) {
-        match self {
-            Node::Leaf(entries) => {
+        match &mut self.part {
+            Part::Leaf(entries) => {
                 if let Ok(place) = entries.binary_search(entry) {
                     entries.remove(place);
+                    self.ranks.remove(place);
                 }
             }
-            Node::Inner(children) => {
+            Part::Inner(children) => {
                 let next = children.partition_point(|child| child.first <= *entry);
                 let Some(place) = next.checked_sub(1) else { return };
                 let child = &mut children[place];
                 child.node.remove(entry);
                 match child.node.highest() {
                     Some(highest) if *highest < child.highest => child.highest = highest.clone(),
-                    Some(_) => {}
+                    Some(_) => return,
                     None => {
                         children.remove(place);
+                        self.ranks.remove(place);
+                        return;
                     }
                 }
+                self.ranks[place] = child.ranks();
             }
         }
     }
 
     /// As deep as the tree, whose height is a logarithm.
-    fn nominate(&self, value: &Datum<'_>, targets: &mut Targets) {
-        match self {
-            Node::Leaf(entries) => {
-                let end = entries.partition_point(|(interval, _)| !interval.low.is_above(value));
-                let holding = entries[..end].iter().filter(|(i, _)| i.high.is_above(value));
-                targets.slots.extend(holding.map(|(_, slot)| *slot));
-            }
-            Node::Inner(children) => {
-                let end = children.partition_point(|child| !child.first.0.low.is_above(value));
-                for child in children[..end].iter().filter(|child| child.highest.is_above(value)) {
-                    child.node.nominate(value, targets);
+    fn nominate(&self, value: Sought<'_>, targets: &mut Targets) {
+        let begun = self.ranks.iter().take_while(|(low, _)| *low <= value.rank());
+        let reaching = begun.enumerate().filter(|(_, (_, high))| *high >= value.rank());
+        for (place, _) in reaching {
+            match &self.part {
+                Part::Leaf(entries) => {
+                    let (interval, slot) = &entries[place];
+                    if !interval.low.is_above(value) && interval.high.is_above(value) {
+                        targets.slots.push(*slot);
+                    }
+                }
+                Part::Inner(children) => {
+                    let child = &children[place];
+                    if !child.first.0.low.is_above(value) && child.highest.is_above(value) {
+                        child.node.nominate(value, targets);
+                    }
                 }
             }
         }

@@ -19,13 +19,21 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 struct Leaf {
     exact: SlotSet,
+    /// Most leaves have none.
+    more: Option<Box<More>>,
+}
+
+/// The shapes that need more than the constants to be hit.
+#[derive(Debug, Default)]
+struct More {
     ranges: Vec<RangeIndex>,
     asked: Asked,
 }
 
+/// Most keys are held in place: a change that hits one looks at one place in memory.
 #[derive(Debug)]
 struct Keyed {
-    key: Box<[Datum<'static>]>,
+    key: Keys<'static>,
     leaf: Leaf,
 }
 
@@ -52,6 +60,11 @@ pub(super) fn probes(path: &Path) -> Box<[Probe]> {
     path.keys.iter().map(|(probe, _)| probe.clone()).collect()
 }
 
+/// Whether both are in the same index.
+pub(super) fn have_same_probes(a: &Path, b: &Path) -> bool {
+    a.keys.iter().map(|(probe, _)| probe).eq(b.keys.iter().map(|(probe, _)| probe))
+}
+
 impl PathIndex {
     pub(super) fn new(probes: Box<[Probe]>) -> PathIndex {
         let (leaves, hasher) = (HashTable::new(), RandomState::default());
@@ -62,15 +75,16 @@ impl PathIndex {
         self.leaves.is_empty()
     }
 
-    /// Adds `slot`, whose clause has `path`, which has the probes of this index.
+    /// Adds `slot`, whose clause has `path`, which has the probes of this index; `rest` is what the
+    /// path does not say.
     pub(super) fn insert(
         &mut self,
         path: &Path,
         slot: Slot,
-        clause: &Arc<Clause>,
+        rest: Option<&Arc<Clause>>,
         ids: &mut SetIds,
     ) {
-        let key: Box<[Datum<'static>]> = path.keys.iter().map(|(_, key)| key.clone()).collect();
+        let key: Keys<'static> = path.keys.iter().map(|(_, key)| key.clone()).collect();
         if let Some(length) = self.prefix_length(&key) {
             match self.lengths.binary_search_by_key(&length, |(length, _)| *length) {
                 Ok(place) => self.lengths[place].1 += 1,
@@ -85,19 +99,18 @@ impl PathIndex {
                 &mut entry.insert(Keyed { key, leaf: Leaf::default() }).into_mut().leaf
             }
         };
-        leaf.insert(path, slot, clause, ids);
+        leaf.insert(path, slot, rest, ids);
     }
 
     /// Takes out what [`insert`](PathIndex::insert) put in with the same arguments.
-    pub(super) fn remove(&mut self, path: &Path, slot: Slot, clause: &Arc<Clause>) {
-        let key: SmallVec<[Datum<'static>; 2]> =
-            path.keys.iter().map(|(_, key)| key.clone()).collect();
+    pub(super) fn remove(&mut self, path: &Path, slot: Slot, rest: Option<&Arc<Clause>>) {
+        let key: Keys<'static> = path.keys.iter().map(|(_, key)| key.clone()).collect();
         let hash = hash_of(&self.hasher, &key);
-        let Ok(mut entry) = self.leaves.find_entry(hash, |keyed| *keyed.key == *key) else {
+        let Ok(mut entry) = self.leaves.find_entry(hash, |keyed| keyed.key == key) else {
             return;
         };
         let leaf = &mut entry.get_mut().leaf;
-        leaf.remove(path, slot, clause);
+        leaf.remove(path, slot, rest);
         if leaf.is_empty() {
             entry.remove();
             if self.leaves.capacity() > 8 * self.leaves.len().max(8) {
@@ -198,9 +211,11 @@ impl PathIndex {
             let leaf = &keyed.leaf;
             let mut candidates = Targets::default();
             leaf.exact.nominate(&mut candidates);
-            leaf.ranges.iter().for_each(|range| range.all(&mut candidates));
+            if let Some(more) = &leaf.more {
+                more.ranges.iter().for_each(|range| range.all(&mut candidates));
+                more.asked.all(&mut candidates);
+            }
             visit.ask_each(&candidates)?;
-            leaf.asked.visit(visit)?;
         }
         Ok(())
     }
@@ -208,45 +223,67 @@ impl PathIndex {
 
 impl Leaf {
     fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.ranges.is_empty() && self.asked.is_empty()
+        self.exact.is_empty() && self.more.is_none()
     }
 
-    fn range(&self, path: &Path) -> Option<usize> {
-        let range = path.range.as_ref()?;
-        let same = |index: &RangeIndex| index.exact == path.exact && index.expr == range.expr;
-        self.ranges.iter().position(same)
-    }
-
-    fn insert(&mut self, path: &Path, slot: Slot, clause: &Arc<Clause>, ids: &mut SetIds) {
-        if let Some(range) = &path.range {
-            let place = self.range(path).unwrap_or_else(|| {
-                self.ranges.push(RangeIndex::new(Arc::clone(&range.expr), path.exact));
-                self.ranges.len() - 1
-            });
-            self.ranges[place].insert(range, slot, ids);
-        } else if path.exact {
-            self.exact.insert(slot, ids);
-        } else {
-            self.asked.insert(slot, clause, ids);
+    fn insert(&mut self, path: &Path, slot: Slot, rest: Option<&Arc<Clause>>, ids: &mut SetIds) {
+        match (&path.range, rest) {
+            (None, None) => self.exact.insert(slot, ids),
+            _ => self.more.get_or_insert_default().insert(path, slot, rest, ids),
         }
     }
 
-    fn remove(&mut self, path: &Path, slot: Slot, clause: &Arc<Clause>) {
+    fn remove(&mut self, path: &Path, slot: Slot, rest: Option<&Arc<Clause>>) {
+        match (&path.range, rest, &mut self.more) {
+            (None, None, _) => self.exact.remove(slot),
+            (_, _, Some(more)) => {
+                more.remove(path, slot, rest);
+                if more.ranges.is_empty() && more.asked.is_empty() {
+                    self.more = None;
+                }
+            }
+            (_, _, None) => {}
+        }
+    }
+
+    fn visit<'a>(&'a self, visit: &mut Visit<'_, 'a>) -> Result<(), ValueError> {
+        self.exact.nominate(visit.targets);
+        self.more.as_ref().map_or(Ok(()), |more| more.visit(visit))
+    }
+}
+
+impl More {
+    fn range(&self, path: &Path) -> Option<usize> {
+        let range = path.range.as_ref()?;
+        let same = |index: &RangeIndex| index.exact == path.is_exact() && index.expr == range.expr;
+        self.ranges.iter().position(same)
+    }
+
+    fn insert(&mut self, path: &Path, slot: Slot, rest: Option<&Arc<Clause>>, ids: &mut SetIds) {
+        if let Some(range) = &path.range {
+            let place = self.range(path).unwrap_or_else(|| {
+                self.ranges.push(RangeIndex::new(Arc::clone(&range.expr), path.is_exact()));
+                self.ranges.len() - 1
+            });
+            self.ranges[place].insert(range, slot, ids);
+        } else if let Some(rest) = rest {
+            self.asked.insert(slot, rest, ids);
+        }
+    }
+
+    fn remove(&mut self, path: &Path, slot: Slot, rest: Option<&Arc<Clause>>) {
         if let Some(range) = &path.range {
             let Some(place) = self.range(path) else { return };
             self.ranges[place].remove(range, slot);
             if self.ranges[place].is_empty() {
                 self.ranges.swap_remove(place);
             }
-        } else if path.exact {
-            self.exact.remove(slot);
-        } else {
-            self.asked.remove(slot, clause);
+        } else if let Some(rest) = rest {
+            self.asked.remove(slot, rest);
         }
     }
 
     fn visit<'a>(&'a self, visit: &mut Visit<'_, 'a>) -> Result<(), ValueError> {
-        self.exact.nominate(visit.targets);
         for range in &self.ranges {
             let mut candidates = Targets::default();
             match eval(&range.expr, visit.row) {

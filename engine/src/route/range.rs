@@ -1,6 +1,6 @@
 //! The ranges in which clauses want one expression to lie. A value comes in, slots go out.
 
-use super::cuts::{Cut, Cuts};
+use super::cuts::{Cut, Cuts, Sought};
 use super::intervals::{Interval, Intervals};
 use super::slots::SetIds;
 use crate::predicate::{Datum, E, Range};
@@ -27,14 +27,8 @@ enum Sides {
 }
 
 fn sides(range: &Range) -> Option<Sides> {
-    let low = range
-        .low
-        .as_ref()
-        .map(|(value, inclusive)| Cut { value: value.clone(), behind: !inclusive });
-    let high = range
-        .high
-        .as_ref()
-        .map(|(value, inclusive)| Cut { value: value.clone(), behind: *inclusive });
+    let low = range.low.as_ref().map(|(value, inclusive)| Cut::new(value.clone(), !inclusive));
+    let high = range.high.as_ref().map(|(value, inclusive)| Cut::new(value.clone(), *inclusive));
     match (low, high) {
         (None, None) => None,
         (None, Some(high)) => Some(Sides::Below(high)),
@@ -78,6 +72,7 @@ impl RangeIndex {
 
     /// Adds the slots in whose range `value` lies.
     pub(super) fn nominate(&self, value: &Datum<'_>, targets: &mut Targets) {
+        let value = Sought::new(value);
         self.below.nominate(value, true, targets);
         self.above.nominate(value, false, targets);
         self.between.nominate(value, targets);

@@ -2,14 +2,15 @@
 //! clause compares. Rows come in; out come the sets that they match.
 
 use super::column::ColumnIndex;
-use super::path::{PathIndex, probes};
+use super::path::{self, PathIndex};
 use super::slots::{SetIds, SlotSet};
 use super::split::{keep_common, tidy};
 use super::visit::{Clauses, Findings, Visit};
-use crate::predicate::{Clause, FullRow, KeyKind, Predicate, Probe, RowView, ValueError};
+use crate::predicate::{Clause, FullRow, KeyKind, Path, Predicate, Probe, RowView, ValueError};
 use crate::words::{Slot, Targets};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use std::sync::Arc;
 
 /// The shapes of one table.
@@ -24,6 +25,9 @@ pub(super) struct Table {
     /// The other clauses, by the probes of their paths.
     paths: HashMap<Box<[Probe]>, PathIndex, RandomState>,
     clauses: Clauses,
+    /// What the paths of clauses do not say, with the number of paths that have it: one copy, so
+    /// that a rest that many share is near when it is asked.
+    rests: HashMap<Arc<Clause>, usize, RandomState>,
 }
 
 impl Table {
@@ -68,11 +72,14 @@ impl Table {
         if self.clauses.insert(slot, Arc::clone(clause)).is_some() {
             return;
         }
-        for path in clause.paths() {
-            let probes = probes(&path);
-            let index = self.paths.entry(probes);
+        let paths = clause.paths();
+        for run in paths.chunk_by(|a, b| path::have_same_probes(a, b)) {
+            let rests: Vec<_> = run.iter().map(|path| Some(self.share(rest(path)?))).collect();
+            let index = self.paths.entry(path::probes(&run[0]));
             let index = index.or_insert_with_key(|probes| PathIndex::new(probes.clone()));
-            index.insert(&path, slot, clause, ids);
+            for (path, rest) in run.iter().zip(&rests) {
+                index.insert(path, slot, rest.as_ref(), ids);
+            }
         }
     }
 
@@ -80,12 +87,42 @@ impl Table {
         if self.clauses.remove(&slot).is_none() {
             return;
         }
-        for path in clause.paths() {
-            let probes = probes(&path);
-            let Some(index) = self.paths.get_mut(&probes) else { continue };
-            index.remove(&path, slot, clause);
-            if index.is_empty() {
-                self.paths.remove(&probes);
+        let paths = clause.paths();
+        for run in paths.chunk_by(|a, b| path::have_same_probes(a, b)) {
+            let rests: Vec<_> = run.iter().map(|path| rest(path).map(Arc::new)).collect();
+            let probes = path::probes(&run[0]);
+            if let Some(index) = self.paths.get_mut(&probes) {
+                let paths = run.iter().zip(&rests);
+                paths.for_each(|(path, rest)| index.remove(path, slot, rest.as_ref()));
+                if index.is_empty() {
+                    self.paths.remove(&probes);
+                }
+            }
+            rests.iter().flatten().for_each(|rest| self.let_go(rest));
+        }
+    }
+
+    /// The one copy of `rest`.
+    fn share(&mut self, rest: Clause) -> Arc<Clause> {
+        let rest = Arc::new(rest);
+        match self.rests.entry(rest) {
+            Entry::Occupied(mut entry) => {
+                *entry.get_mut() += 1;
+                Arc::clone(entry.key())
+            }
+            Entry::Vacant(entry) => {
+                let rest = Arc::clone(entry.key());
+                entry.insert(1);
+                rest
+            }
+        }
+    }
+
+    fn let_go(&mut self, rest: &Arc<Clause>) {
+        if let Some(count) = self.rests.get_mut(rest) {
+            *count -= 1;
+            if *count == 0 {
+                self.rests.remove(rest);
             }
         }
     }
@@ -161,6 +198,11 @@ impl Table {
         [kept, left, entered].into_iter().for_each(tidy);
         Ok(())
     }
+}
+
+/// What is asked of a row that `path` finds. Whoever is found by a range is asked as a whole.
+fn rest(path: &Path) -> Option<Clause> {
+    (path.range.is_none() && !path.is_exact()).then(|| path.rest())
 }
 
 #[inline]

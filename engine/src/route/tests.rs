@@ -2,7 +2,7 @@
 
 use super::slots::SHARED_MIN;
 use super::*;
-use crate::predicate::{ValueError, compile};
+use crate::predicate::{RowView, ValueError, compile};
 use crate::words::{Column, Form, Fragment, Lsn, Relation, TransactionBuilder, Value};
 use proptest::prelude::*;
 use std::collections::BTreeMap;

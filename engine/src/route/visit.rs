@@ -1,5 +1,5 @@
 //! Visit: one row on its way through a table's index. What the index finds is gathered here, and
-//! whom it cannot be sure of is asked here, each clause by itself: one that fails fails alone.
+//! whom it cannot be sure of is asked here: a clause that fails fails alone.
 
 use super::slots::SlotSet;
 use crate::predicate::{Clause, EvalError, RowView, ValueError};
@@ -29,33 +29,44 @@ pub(super) struct Visit<'v, 'a> {
 }
 
 impl<'a> Visit<'_, 'a> {
-    /// Asks `clause` for all of `slots`, which have it.
-    pub(super) fn ask(&mut self, clause: &'a Clause, slots: &SlotSet) -> Result<(), ValueError> {
+    /// Asks `rest`, which is all that is open of the clauses of `slots`.
+    pub(super) fn ask(&mut self, rest: &'a Clause, slots: &SlotSet) -> Result<(), ValueError> {
         self.findings.evaluations += 1;
-        match clause.matches(self.row) {
+        match rest.matches(self.row) {
             Ok(true) => slots.nominate(self.targets),
             Ok(false) => {}
             Err(EvalError::Value(error)) => return Err(error),
-            Err(error) => {
-                let mut failed = Targets::default();
-                slots.nominate(&mut failed);
-                failed.for_each(|slot| self.findings.failed.push((slot, error.clone())));
+            // Another alternative may hold all the same.
+            Err(_) => {
+                let mut candidates = Targets::default();
+                slots.nominate(&mut candidates);
+                return self.ask_each(&candidates);
             }
         }
         Ok(())
     }
 
-    /// Asks each of `candidates` by itself.
+    /// Asks the whole clause of each of `candidates` by itself.
     pub(super) fn ask_each(&mut self, candidates: &Targets) -> Result<(), ValueError> {
-        let clauses = self.clauses;
         let mut result = Ok(());
         candidates.for_each(|slot| {
             if result.is_ok()
-                && let Some(clause) = clauses.get(&slot)
+                && let Some(clause) = self.clauses.get(&slot)
             {
-                result = self.ask(clause, &SlotSet::One(slot));
+                result = self.ask_whole(slot, clause);
             }
         });
         result
+    }
+
+    fn ask_whole(&mut self, slot: Slot, clause: &'a Clause) -> Result<(), ValueError> {
+        self.findings.evaluations += 1;
+        match clause.matches(self.row) {
+            Ok(true) => self.targets.slots.push(slot),
+            Ok(false) => {}
+            Err(EvalError::Value(error)) => return Err(error),
+            Err(error) => self.findings.failed.push((slot, error)),
+        }
+        Ok(())
     }
 }

@@ -33,12 +33,19 @@ pub struct Column {
     pub type_oid: u32,
     /// Whether it is part of the primary key.
     pub key: bool,
+    /// Whether its type is an enum. The OID of a type that a user made does not tell.
+    pub is_enum: bool,
 }
 
 impl Column {
     /// A column of the type with OID `type_oid`.
     pub fn new(name: &str, type_oid: u32, key: bool) -> Column {
-        Column { name: name.into(), type_oid, key }
+        Column { name: name.into(), type_oid, key, is_enum: false }
+    }
+
+    /// A column of the enum with OID `type_oid`.
+    pub fn of_enum(name: &str, type_oid: u32, key: bool) -> Column {
+        Column { is_enum: true, ..Column::new(name, type_oid, key) }
     }
 }
 

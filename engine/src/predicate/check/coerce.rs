@@ -57,7 +57,12 @@ pub(super) fn comparable(left: Type, right: Type) -> Option<Type> {
                 right
             }
         }
-        _ if left.is_string() && right.is_string() => Scalar::Text,
+        // Postgres has no operators of varchar. Beside a text it is one, and so is a `character`;
+        // these two together are compared as `character`s, without blanks at their ends.
+        _ if left.is_string() && right.is_string() => {
+            let has = |scalar| left == scalar || right == scalar;
+            if has(Scalar::Bpchar) && !has(Scalar::Text) { Scalar::Bpchar } else { Scalar::Text }
+        }
         _ if left == right => left,
         _ => match (left, right) {
             (Scalar::Date, Scalar::Timestamp) | (Scalar::Timestamp, Scalar::Date) => {

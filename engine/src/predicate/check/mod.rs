@@ -191,10 +191,10 @@ impl Checker<'_> {
             table: table(),
             position,
         })?;
-        let type_oid = relation.columns[index].type_oid;
-        let of = Type::of(type_oid).ok_or_else(|| WhereError::UnsupportedType {
+        let of = Type::of(&relation.columns[index]);
+        let of = of.ok_or_else(|| WhereError::UnsupportedType {
             column: column.into(),
-            type_oid,
+            type_oid: relation.columns[index].type_oid,
             position,
         })?;
         Ok(Typed { expr: Arc::new(Expr::Column(index, of)), of, at: position, weight: 1 })

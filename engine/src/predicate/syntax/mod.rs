@@ -9,7 +9,7 @@ mod tokens;
 mod tree;
 
 #[cfg(test)]
-pub(crate) use tokens::{CLAUSE_BYTES_MAX, TOKENS_MAX};
+pub(crate) use tokens::{CLAUSE_BYTES_MAX, NESTING_MAX, TOKENS_MAX};
 pub(crate) use tree::{Ast, BinaryOp, Kind, Name, Test, TypeName};
 
 use super::error::WhereError;

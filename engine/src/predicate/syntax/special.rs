@@ -394,10 +394,16 @@ fn check_modifiers(scalar: Scalar, modifiers: &[u16], at: Position) -> Result<()
 /// `date '2024-01-01'`, if that is what follows.
 fn typed_literal(tokens: &mut Tokens) -> Result<Option<Ast>, WhereError> {
     let at = tokens.place();
-    let Some((scalar, words)) = named_type(tokens) else { return Ok(None) };
-    let Some(Token::SingleQuotedString(text)) = tokens.peek_at(words).cloned() else {
+    // Few operands are followed by a text: look for that before names are looked up.
+    let is_word = |ahead: &usize| matches!(tokens.peek_at(*ahead), Some(Token::Word(_)));
+    let before = (0..=TYPE_WORDS_MAX).take_while(is_word).count();
+    let Some(Token::SingleQuotedString(text)) = tokens.peek_at(before).cloned() else {
         return Ok(None);
     };
+    let Some((scalar, words)) = named_type(tokens) else { return Ok(None) };
+    if words != before {
+        return Ok(None);
+    }
     (0..=words).for_each(|_| tokens.advance());
     let name = TypeName { scalar, array: false, modifiers: Vec::new() };
     Ok(Some(Ast::leaf(Kind::Typed(name, text), at)))

@@ -19,6 +19,11 @@ impl Interval {
             + i128::from(self.micros)
     }
 
+    /// Its length, as far as 64 bits hold it.
+    pub(super) fn order(self) -> i64 {
+        self.span().clamp(i64::MIN.into(), i64::MAX.into()) as i64
+    }
+
     /// The sum, if it is in range.
     pub(crate) fn add(self, other: Interval) -> Option<Interval> {
         Some(Interval {

@@ -9,6 +9,7 @@ mod interval;
 mod json;
 mod num;
 mod output;
+mod rank;
 
 pub(crate) use array::Array;
 pub(crate) use date::{

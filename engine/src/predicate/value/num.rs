@@ -278,6 +278,7 @@ impl From<i64> for Num {
 
 mod arith;
 mod convert;
+mod order;
 
 impl fmt::Display for Num {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,5 @@
 //! Catalog: the published tables as Postgres's catalog describes them: what rows look like, which
-//! columns are the primary key, and whether old rows are sent whole.
+//! columns are the primary key and which are enums, and whether old rows are sent whole.
 
 use super::error::PostgresError;
 use super::quote;
@@ -33,7 +33,8 @@ pub(super) async fn tables(
     let sql = format!(
         "SELECT c.oid, n.nspname, c.relname, c.relreplident = 'f', a.attname, a.atttypid, \
          EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary \
-         AND a.attnum = ANY (i.indkey)) \
+         AND a.attnum = ANY (i.indkey)), \
+         EXISTS (SELECT FROM pg_type t WHERE t.oid = a.atttypid AND t.typtype = 'e') \
          FROM pg_publication_tables p \
          JOIN pg_namespace n ON n.nspname = p.schemaname \
          JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename \
@@ -64,7 +65,8 @@ fn read_row(rows: &PgResult, index: i32) -> Result<Row, PostgresError> {
     let text = |column| rows.get_value(index, column);
     let column = || {
         let type_oid = text(5)?.parse().ok()?;
-        Some(Column::new(&text(4)?, type_oid, text(6)? == "t"))
+        let is_enum = text(7)? == "t";
+        Some(Column { is_enum, ..Column::new(&text(4)?, type_oid, text(6)? == "t") })
     };
     let row = || {
         let table = TableName::new(&text(1)?, &text(2)?);
