@@ -73,7 +73,7 @@ impl Table {
             return;
         }
         let paths = clause.paths();
-        for run in paths.chunk_by(|a, b| path::have_same_probes(a, b)) {
+        for run in paths.chunk_by(path::have_same_probes) {
             let rests: Vec<_> = run.iter().map(|path| Some(self.share(rest(path)?))).collect();
             let index = self.paths.entry(path::probes(&run[0]));
             let index = index.or_insert_with_key(|probes| PathIndex::new(probes.clone()));
@@ -88,7 +88,7 @@ impl Table {
             return;
         }
         let paths = clause.paths();
-        for run in paths.chunk_by(|a, b| path::have_same_probes(a, b)) {
+        for run in paths.chunk_by(path::have_same_probes) {
             let rests: Vec<_> = run.iter().map(|path| rest(path).map(Arc::new)).collect();
             let probes = path::probes(&run[0]);
             if let Some(index) = self.paths.get_mut(&probes) {
