@@ -46,6 +46,8 @@ pub(super) enum SlotSet {
 pub(super) struct Shared {
     id: u64,
     slots: Arc<RoaringBitmap>,
+    /// How many slots are in; the bitmap would count them.
+    len: u64,
     /// Slots that came or went since the bitmap was last compressed.
     changes: u64,
 }
@@ -68,8 +70,8 @@ impl SlotSet {
                 let Err(place) = few.binary_search(&slot) else { return };
                 few.insert(place, slot);
                 if few.len() >= SHARED_MIN {
-                    let slots = Arc::new(few.iter().map(|slot| slot.as_u32()).collect());
-                    *self = SlotSet::Shared(Box::new(Shared { id: ids.take(), slots, changes: 0 }));
+                    let slots = few.iter().map(|slot| slot.as_u32()).collect();
+                    *self = SlotSet::Shared(Box::new(Shared::new(ids, slots)));
                 }
             }
             SlotSet::Shared(shared) => shared.insert(slot),
@@ -97,7 +99,7 @@ impl SlotSet {
             }
             SlotSet::Shared(shared) => {
                 shared.remove(slot);
-                if shared.slots.len() <= SHARED_KEEP_MIN {
+                if shared.len <= SHARED_KEEP_MIN {
                     let few = shared.slots.iter().map(Slot::new).collect();
                     *self = SlotSet::Few(Box::new(few));
                 }
@@ -114,14 +116,14 @@ impl SlotSet {
             SlotSet::Shared(other) => {
                 if let SlotSet::Shared(shared) = self {
                     *Arc::make_mut(&mut shared.slots) |= &*other.slots;
+                    shared.len = shared.slots.len();
                     return;
                 }
                 let mut slots = RoaringBitmap::clone(&other.slots);
                 let mut mine = Targets::default();
                 self.nominate(&mut mine);
                 slots.extend(mine.slots.iter().map(|slot| slot.as_u32()));
-                let shared = Shared { id: ids.take(), slots: Arc::new(slots), changes: 0 };
-                *self = SlotSet::Shared(Box::new(shared));
+                *self = SlotSet::Shared(Box::new(Shared::new(ids, slots)));
             }
         }
     }
@@ -143,10 +145,15 @@ impl SlotSet {
 }
 
 impl Shared {
+    fn new(ids: &mut SetIds, slots: RoaringBitmap) -> Shared {
+        Shared { id: ids.take(), len: slots.len(), slots: Arc::new(slots), changes: 0 }
+    }
+
     fn insert(&mut self, slot: Slot) {
         // A set that somebody holds is copied by `make_mut`; do not pay that for nothing.
         if !self.slots.contains(slot.as_u32()) {
             Arc::make_mut(&mut self.slots).insert(slot.as_u32());
+            self.len += 1;
             self.changed();
         }
     }
@@ -154,6 +161,7 @@ impl Shared {
     fn remove(&mut self, slot: Slot) {
         if self.slots.contains(slot.as_u32()) {
             Arc::make_mut(&mut self.slots).remove(slot.as_u32());
+            self.len -= 1;
             self.changed();
         }
     }
@@ -163,7 +171,7 @@ impl Shared {
     /// neither by itself.
     fn changed(&mut self) {
         self.changes += 1;
-        if self.changes >= COMPRESS_EVERY_MIN.max(self.slots.len() / COMPRESS_EVERY_PART) {
+        if self.changes >= COMPRESS_EVERY_MIN.max(self.len / COMPRESS_EVERY_PART) {
             self.changes = 0;
             Arc::make_mut(&mut self.slots).optimize();
         }
