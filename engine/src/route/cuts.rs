@@ -178,7 +178,7 @@ impl Node {
         }
     }
 
-    /// How many cuts come before what has this rank, `before` deciding among those that have it too.
+    /// How many cuts come before what has this rank; of those that have it too, `before` says.
     fn place(&self, rank: i64, before: impl Fn(&Cut) -> bool) -> usize {
         let lower = self.ranks.partition_point(|known| *known < rank);
         let same = self.ranks[lower..].partition_point(|known| *known == rank);

@@ -32,8 +32,8 @@ pub(super) struct Intervals {
 #[derive(Debug, Default)]
 struct Node {
     part: Part,
-    /// Of each entry the ranks of its cuts, of each child those of the lowest and of the highest cut
-    /// below it. Side by side, since every value that is looked for is compared with many of them.
+    /// Of each entry the ranks of its cuts, of each child those of the lowest and the highest cut
+    /// below it. Side by side, since a value that is looked for is compared with many of them.
     ranks: Vec<(i64, i64)>,
 }
 
