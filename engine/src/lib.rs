@@ -71,9 +71,9 @@ pub use consumer::{
 };
 pub use control::{Event, Failure};
 pub use engine::{
-    AddError, Builder, Engine, FloorRaiseError, Health, Metrics, PublishError, Publisher,
-    ReadError, RemoveError, ShardMetrics, ShardReport, ShutdownReport, StartError, TryPublishError,
-    WaitError,
+    AddError, Builder, DefinitionError, Engine, FloorRaiseError, Health, Metrics, PublishError,
+    Publisher, ReadError, RemoveError, ShardMetrics, ShardReport, ShutdownReport, StartError,
+    TryPublishError, WaitError,
 };
 pub use log::{LoggedChange, OpenError, Page, ReadLimits};
 pub use predicate::{Position, WhereError};
@@ -84,9 +84,9 @@ pub use source::postgres::{
     PostgresState, PostgresStatus, PublishedTables,
 };
 pub use words::{
-    ChangeRef, Column, Fragment, FragmentError, FragmentLimits, Handle, Lsn, Offset, Operation,
-    ParseHandleError, ParseLsnError, ParseOffsetError, Relation, RowRef, ShapeDefinition, Slot,
-    TableName, TransactionBuilder, Value,
+    ChangeRef, Column, ColumnValue, ColumnsError, Fragment, FragmentError, FragmentLimits, Handle,
+    Lsn, Offset, Operation, ParseHandleError, ParseLsnError, ParseOffsetError, Relation, Replica,
+    RowRef, ShapeDefinition, Slot, TableName, TransactionBuilder, Value,
 };
 
 /// README.md's example is compiled and run with the tests.

@@ -1,7 +1,9 @@
 //! Delivery: one change as one shape sees it, and the context in which a handler answers.
 
 use super::mailbox::Mailbox;
-use crate::words::{Form, Formed, Fragment, Handle, Lsn, Offset, Operation, Relation, RowRef};
+use crate::words::{
+    ColumnValue, Form, Formed, Fragment, Handle, Lsn, Offset, Operation, Relation, RowRef,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +63,13 @@ impl<'a> Delivery<'a> {
     /// The row after, where the shape keeps it.
     pub fn new_row(&self) -> Option<RowRef<'a>> {
         self.formed()?.new_row()
+    }
+
+    /// What of the change the shape's definition asks for: the selected columns, as far as its
+    /// replica mode tells of them. The rows themselves are whole.
+    pub fn selected(&self) -> impl Iterator<Item = ColumnValue<'a>> + use<'a> {
+        let view = self.mailbox.view();
+        self.formed().into_iter().flat_map(|formed| formed.told(view))
     }
 
     /// The change's relation.

@@ -9,7 +9,7 @@ use super::part::{Feed, Part};
 use super::seat::Seat;
 use crate::report::DirtyPage;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering, TakeCell};
-use crate::words::{Handle, Lsn, Offset, Slot};
+use crate::words::{Handle, Lsn, Offset, Slot, View};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +66,7 @@ pub(crate) enum Verdict {
 /// See the file's head.
 pub(crate) struct Mailbox {
     name: MailboxName,
+    view: View,
     link: Arc<ShardLink>,
     page: Arc<DirtyPage>,
     seat: Seat<Part>,
@@ -94,9 +95,14 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
-    pub(crate) fn new(name: MailboxName, link: Arc<ShardLink>, page: Arc<DirtyPage>) -> Mailbox {
+    pub(crate) fn new(
+        (name, view): (MailboxName, View),
+        link: Arc<ShardLink>,
+        page: Arc<DirtyPage>,
+    ) -> Mailbox {
         Mailbox {
             name,
+            view,
             link,
             page,
             seat: Seat::empty(),
@@ -117,6 +123,11 @@ impl Mailbox {
 
     pub(crate) fn name(&self) -> MailboxName {
         self.name
+    }
+
+    /// What its shape is told of a change.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
     }
 
     pub(crate) fn link(&self) -> &Arc<ShardLink> {

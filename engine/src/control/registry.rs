@@ -2,7 +2,7 @@
 //! record is durable; callers of the engine read it. No delivery comes near it.
 
 use crate::consumer::Ack;
-use crate::words::{Handle, Offset, Relation, ShapeDefinition, Slot, TableName};
+use crate::words::{Handle, Offset, Relation, ShapeDefinition, Slot, TableName, View};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
@@ -16,6 +16,7 @@ pub(crate) struct Place {
     /// Everything after it is the shape's.
     pub(crate) first: Offset,
     pub(crate) definition: Arc<ShapeDefinition>,
+    pub(crate) view: View,
     /// Whether the flushed LSN waits for its consumer, or for its log alone.
     pub(crate) ack: Ack,
 }

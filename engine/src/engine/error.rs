@@ -3,7 +3,7 @@
 use crate::control::Failure;
 use crate::log::OpenError;
 use crate::predicate::WhereError;
-use crate::words::{Handle, Lsn, Offset, TableName};
+use crate::words::{ColumnsError, Handle, Lsn, Offset, TableName};
 use std::io;
 
 /// An engine that cannot be started. Nothing in its directory was changed, except that a torn tail
@@ -45,8 +45,8 @@ pub enum StartError {
     Shape {
         /// The shape.
         handle: Handle,
-        /// What is wrong with its clause.
-        source: WhereError,
+        /// What is wrong with its definition.
+        source: DefinitionError,
     },
     /// A thread cannot be started.
     #[error("starting thread {name} failed: {source}; raise the limit of threads")]
@@ -56,6 +56,18 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
+}
+
+/// What is wrong with a shape's definition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DefinitionError {
+    /// The WHERE clause is refused.
+    #[error(transparent)]
+    Where(#[from] WhereError),
+    /// The list of columns is refused.
+    #[error(transparent)]
+    Columns(#[from] ColumnsError),
 }
 
 /// Shapes that were not added; none of the call's shapes exists.
@@ -75,6 +87,14 @@ pub enum AddError {
         definition: String,
         /// What is wrong, and where.
         source: WhereError,
+    },
+    /// The list of columns is refused.
+    #[error("the shape {definition} is refused: {source}")]
+    Columns {
+        /// The shape, as text.
+        definition: String,
+        /// What is wrong, and where.
+        source: ColumnsError,
     },
     /// The table is not any more as it was announced.
     #[error("table {table} was altered: announce it again with Engine::learn, then add the shape")]

@@ -17,7 +17,9 @@ mod by_hand;
 mod sim;
 
 pub use builder::Builder;
-pub use error::{AddError, FloorRaiseError, ReadError, RemoveError, StartError, WaitError};
+pub use error::{
+    AddError, DefinitionError, FloorRaiseError, ReadError, RemoveError, StartError, WaitError,
+};
 pub use metrics::{Health, Metrics, ShardMetrics};
 pub use publisher::{PublishError, Publisher, TryPublishError};
 pub use stop::{ShardReport, ShutdownReport};

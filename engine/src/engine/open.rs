@@ -3,6 +3,7 @@
 use super::builder::Builder;
 use super::error::StartError;
 use super::publisher::Publisher;
+use super::shapes::compiled;
 use super::threads::{self, Parts, SyncPart};
 use super::{Engine, EngineLimits, Inner, ShardDoor};
 use crate::consumer::{Foreign, Member, Recent, ShardLink};
@@ -12,7 +13,6 @@ use crate::log::{
     BLOCK_BYTES_MAX, Directory, Encoder, Floor, Log, Recovered, RecoveredShape, Syncer, in_memory,
     recover,
 };
-use crate::predicate::compile;
 use crate::report::{Dirty, Sleeper};
 use crate::run::{Pool, Watch, WatchLimits};
 use crate::shard::{
@@ -219,11 +219,11 @@ fn open_shard(
 fn reopen(builder: &Builder, shapes: Vec<RecoveredShape>) -> Result<Vec<Reopened>, StartError> {
     let shapes = shapes.into_par_iter().map(|shape| {
         let RecoveredShape { slot, handle, first, relation, definition } = shape;
-        let predicate = compile(&relation, definition.where_clause.as_deref());
-        let predicate = predicate.map_err(|source| StartError::Shape { handle, source })?;
+        let found = compiled(&relation, &definition);
+        let (predicate, view) = found.map_err(|source| StartError::Shape { handle, source })?;
         let consumer = Foreign::new((builder.consumers)(handle, &definition));
         let definition = Arc::new(definition);
-        let shape = Prepared { handle, definition, relation, predicate, consumer };
+        let shape = Prepared { handle, definition, relation, predicate, view, consumer };
         Ok(Reopened { slot, first, shape })
     });
     shapes.collect()
@@ -235,7 +235,8 @@ fn enter(control: &Control, shapes: &[Vec<Reopened>]) {
         let places = shapes.iter().map(|shape| {
             let definition = Arc::clone(&shape.shape.definition);
             let (slot, first, ack) = (shape.slot, shape.first, shape.shape.consumer.ack());
-            (shape.shape.handle, Place { shard: number as u32, slot, first, definition, ack })
+            let (shard, view) = (number as u32, shape.shape.view.clone());
+            (shape.shape.handle, Place { shard, slot, first, definition, view, ack })
         });
         control.registry.enter(places);
         control.counters[number].shapes.add(shapes.len() as u64);

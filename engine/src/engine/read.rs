@@ -22,9 +22,10 @@ impl Engine {
         let log = &self.inner.shards[place.shard as usize].log;
         // Nothing at or below its first offset is its own; a log that was cut below is no loss.
         let after = after.max(place.first);
-        read_shape(log, place.slot, after, limits).map_err(|error| match error {
+        let page = read_shape(log, place.slot, after, limits).map_err(|error| match error {
             LogError::BelowStart { after, start } => ReadError::BelowStart { after, start },
             error => ReadError::Log { cause: error.to_string() },
-        })
+        })?;
+        Ok(page.seen_by(&place.view))
     }
 }

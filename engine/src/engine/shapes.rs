@@ -2,13 +2,13 @@
 //! reaches a shard has an exact place in the stream, and the caller gets its answer when the
 //! record is durable.
 
-use super::error::{AddError, RemoveError};
+use super::error::{AddError, DefinitionError, RemoveError};
 use super::{Engine, Inner};
 use crate::consumer::{Ack, ConsumerSpec, Foreign};
 use crate::control::{Failure, Known, Phase};
-use crate::predicate::compile;
+use crate::predicate::{Predicate, canonical, compile_with, quoted};
 use crate::shard::{ADDED_MAX, Message, Prepared, Refusal, Reply};
-use crate::words::{Handle, ShapeDefinition};
+use crate::words::{Handle, Relation, Replica, ShapeDefinition, TableName, View};
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, bounded};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -64,6 +64,35 @@ impl Engine {
             return Err(error);
         }
         Ok(handles)
+    }
+
+    /// One text for all spellings of a definition that are known to mean the same: whatever the
+    /// blanks, brackets, case and quotes of its clause, the order of its columns and how its
+    /// constants are given. Who adds shapes can find by it that there is one already.
+    ///
+    /// # Errors
+    /// When the shape could not be added: its table is unknown, or its definition refused.
+    pub fn canonical(&self, definition: &ShapeDefinition) -> Result<String, AddError> {
+        let relation = self.inner.relation_of(definition)?;
+        let refused = |source| refused(definition, source);
+        let view = View::of(&relation, definition).map_err(|error| refused(error.into()))?;
+        let TableName { schema, name } = &relation.table;
+        let mut text = format!("{}.{}", quoted(schema), quoted(name));
+        if let Some(columns) = view.columns() {
+            let named = relation.columns.iter().enumerate();
+            let named = named.filter(|(index, _)| columns.contains(*index));
+            let named: Vec<_> = named.map(|(_, column)| quoted(&column.name)).collect();
+            text.push_str(&format!(" ({})", named.join(", ")));
+        }
+        if definition.replica == Replica::Full {
+            text.push_str(" replica full");
+        }
+        let clause = definition.where_clause.as_deref();
+        let clause = canonical(&relation, clause, &definition.params);
+        if let Some(clause) = clause.map_err(|error| refused(error.into()))? {
+            text.push_str(&format!(" where {clause}"));
+        }
+        Ok(text)
     }
 
     /// Says that the source forgets what this engine has flushed, as a replication slot does. From
@@ -126,7 +155,31 @@ impl Engine {
     }
 }
 
+/// What `definition` means for the rows of `relation`, and for their columns.
+pub(super) fn compiled(
+    relation: &Relation,
+    definition: &ShapeDefinition,
+) -> Result<(Predicate, View), DefinitionError> {
+    let clause = definition.where_clause.as_deref();
+    let predicate = compile_with(relation, clause, &definition.params)?;
+    Ok((predicate, View::of(relation, definition)?))
+}
+
+fn refused(definition: &ShapeDefinition, source: DefinitionError) -> AddError {
+    let definition = definition.to_string();
+    match source {
+        DefinitionError::Where(source) => AddError::Where { definition, source },
+        DefinitionError::Columns(source) => AddError::Columns { definition, source },
+    }
+}
+
 impl Inner {
+    fn relation_of(&self, definition: &ShapeDefinition) -> Result<Arc<Relation>, AddError> {
+        let table = &definition.table;
+        let relation = self.control.registry.relation(table);
+        relation.ok_or_else(|| AddError::UnknownTable { table: table.clone() })
+    }
+
     fn check_durable(
         &self,
         durable_only: bool,
@@ -147,18 +200,12 @@ impl Inner {
         definition: ShapeDefinition,
         consumer: ConsumerSpec,
     ) -> Result<Prepared, AddError> {
-        let table = &definition.table;
-        let known = self.control.registry.relation(table);
-        let Known { relation, outdated } =
-            known.ok_or_else(|| AddError::UnknownTable { table: table.clone() })?;
-        if outdated {
-            return Err(AddError::Altered { table: table.clone() });
-        }
-        let predicate = compile(&relation, definition.where_clause.as_deref())
-            .map_err(|source| AddError::Where { definition: definition.to_string(), source })?;
+        let relation = self.relation_of(&definition)?;
+        let found = compiled(&relation, &definition);
+        let (predicate, view) = found.map_err(|source| refused(&definition, source))?;
         let definition = Arc::new(definition);
         let consumer = Foreign::new(consumer);
-        Ok(Prepared { handle, definition, relation, predicate, consumer })
+        Ok(Prepared { handle, definition, relation, predicate, view, consumer })
     }
 
     /// Hands shapes out to the shards, in turn, and waits until all are durable.
@@ -198,9 +245,9 @@ impl Inner {
         &self,
         shard: usize,
         shapes: Vec<Prepared>,
-    ) -> Result<(crate::words::TableName, Answer), Failure> {
+    ) -> Result<(TableName, Answer), Failure> {
         let table = shapes.first().map(|shape| shape.definition.table.clone());
-        let table = table.unwrap_or_else(|| crate::words::TableName::new("", ""));
+        let table = table.unwrap_or_else(|| TableName::new("", ""));
         let (reply, answer): (Reply, Answer) = bounded(1);
         self.send(shard, Message::Add(shapes, reply))?;
         Ok((table, answer))

@@ -6,7 +6,9 @@ use super::BLOCK_BYTES_MAX;
 use super::cache::BLOCKS_MAX;
 use super::decode::{Chunk, Logged};
 use super::store::{Log, LogError};
-use crate::words::{Form, Formed, Fragment, Lsn, Offset, Operation, Relation, RowRef, Slot};
+use crate::words::{
+    ColumnValue, Form, Formed, Fragment, Lsn, Offset, Operation, Relation, RowRef, Slot, View,
+};
 use std::fmt;
 use std::sync::Arc;
 
@@ -49,6 +51,7 @@ pub struct LoggedChange {
     fragment: Arc<Fragment>,
     /// An index of `fragment`, and the form.
     what: (u32, Form),
+    view: View,
 }
 
 impl LoggedChange {
@@ -70,6 +73,12 @@ impl LoggedChange {
     /// The row after, where the shape keeps it.
     pub fn new_row(&self) -> Option<RowRef<'_>> {
         self.formed().new_row()
+    }
+
+    /// What of the change the shape's definition asks for: the selected columns, as far as its
+    /// replica mode tells of them. The rows themselves are whole.
+    pub fn selected(&self) -> impl Iterator<Item = ColumnValue<'_>> {
+        self.formed().told(&self.view)
     }
 
     /// The change's table, as it was then.
@@ -145,6 +154,14 @@ pub(crate) fn read_shape(
 }
 
 impl Page {
+    /// The page as a shape with `view` sees it.
+    pub(crate) fn seen_by(mut self, view: &View) -> Page {
+        if !view.is_plain() {
+            self.changes.iter_mut().for_each(|change| change.view = view.clone());
+        }
+        self
+    }
+
     /// Takes what the chunk holds for `slot`. False: there is more than fits.
     fn extend(&mut self, chunk: &Chunk, slot: Slot, room: &mut Room) -> bool {
         let after = self.through;
@@ -152,7 +169,8 @@ impl Page {
             for routed in routed.iter() {
                 let Some(form) = routed.form_for(slot) else { continue };
                 let what = (routed.change, form);
-                let change = LoggedChange { fragment: Arc::clone(fragment), what };
+                let (fragment, view) = (Arc::clone(fragment), View::default());
+                let change = LoggedChange { fragment, what, view };
                 let offset = change.offset();
                 if offset <= after {
                     continue;

@@ -3,11 +3,20 @@
 
 use super::span::FragmentHead;
 use super::wire::{Malformed, Reader, put_bytes, put_number, put_offset};
-use crate::words::{Column, Handle, Lsn, Offset, Relation, ShapeDefinition, Slot, TableName};
+use crate::words::{
+    Column, Handle, Lsn, Offset, Relation, Replica, ShapeDefinition, Slot, TableName,
+};
+use std::sync::Arc;
 
 const BEGIN: u8 = 1;
 const COMMIT: u8 = 2;
 const OPENS: u8 = 4;
+
+/// What a shape's definition has.
+const CLAUSE: u8 = 1;
+const COLUMNS: u8 = 2;
+const FULL: u8 = 4;
+const PARAMS: u8 = 8;
 
 /// A shape that came, went or was condemned, as the log says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +52,26 @@ pub(super) fn put_add(
     put_end(out, slot, handle, first);
     put_number(out, relation.into());
     put_table(out, &definition.table);
-    out.push(u8::from(definition.where_clause.is_some()));
-    out.extend_from_slice(definition.where_clause.as_deref().unwrap_or("").as_bytes());
+    let ShapeDefinition { table: _, where_clause, params, columns, replica } = definition;
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    out.push(
+        flag(where_clause.is_some(), CLAUSE)
+            | flag(columns.is_some(), COLUMNS)
+            | flag(*replica == Replica::Full, FULL)
+            | flag(!params.is_empty(), PARAMS),
+    );
+    if let Some(columns) = columns {
+        put_number(out, columns.len() as u64);
+        columns.iter().for_each(|name| put_bytes(out, name.as_bytes()));
+    }
+    if !params.is_empty() {
+        put_number(out, params.len() as u64);
+        for value in params {
+            out.push(u8::from(value.is_some()));
+            value.iter().for_each(|text| put_bytes(out, text.as_bytes()));
+        }
+    }
+    out.extend_from_slice(where_clause.as_deref().unwrap_or("").as_bytes());
 }
 
 /// A removal, and the front of the other two.
@@ -58,17 +85,44 @@ pub(super) fn read_add(payload: &[u8]) -> Result<Lifecycle, Malformed> {
     let mut reader = Reader::new(payload);
     let (slot, handle, first) = read_end(&mut reader)?;
     let relation = reader.number_u32()?;
+    let definition = read_definition(reader)?;
+    Ok(Lifecycle::Add { slot, handle, first, relation, definition })
+}
+
+fn read_definition(mut reader: Reader<'_>) -> Result<ShapeDefinition, Malformed> {
     let table = read_table(&mut reader)?;
-    let where_clause = match (reader.byte()?, reader.rest()) {
-        (0, []) => None,
-        (1, clause) => {
-            let clause = std::str::from_utf8(clause);
+    let flags = reader.byte()?;
+    if flags & !(CLAUSE | COLUMNS | FULL | PARAMS) != 0 {
+        return Err(Malformed("a shape's definition has flags that are unknown"));
+    }
+    let columns = match flags & COLUMNS {
+        0 => None,
+        _ => Some((0..reader.count()?).map(|_| reader.text()).collect::<Result<Arc<[_]>, _>>()?),
+    };
+    let replica = if flags & FULL == 0 { Replica::Default } else { Replica::Full };
+    let params = match flags & PARAMS {
+        0 => Box::default(),
+        _ => (0..reader.count()?).map(|_| read_param(&mut reader)).collect::<Result<_, _>>()?,
+    };
+    let where_clause = match flags & CLAUSE {
+        0 => {
+            reader.end()?;
+            None
+        }
+        _ => {
+            let clause = std::str::from_utf8(reader.rest());
             Some(clause.map_err(|_| Malformed("a WHERE clause is not UTF-8"))?.into())
         }
-        _ => return Err(Malformed("a shape's definition has an unknown form")),
     };
-    let definition = ShapeDefinition { table, where_clause };
-    Ok(Lifecycle::Add { slot, handle, first, relation, definition })
+    Ok(ShapeDefinition { table, where_clause, params, columns, replica })
+}
+
+fn read_param(reader: &mut Reader<'_>) -> Result<Option<Box<str>>, Malformed> {
+    match reader.byte()? {
+        0 => Ok(None),
+        1 => reader.text().map(Some),
+        _ => Err(Malformed("a parameter has flags that are unknown")),
+    }
 }
 
 pub(super) fn read_remove(payload: &[u8]) -> Result<Lifecycle, Malformed> {
@@ -189,11 +243,15 @@ mod tests {
         #[test]
         fn lifecycle_records_round_trip(
             (slot, handle) in ids(), at in offset(), schema: String, name: String,
-            relation: u32, clause: Option<String>, cause: String,
+            relation: u32, clause: Option<String>, columns: Option<Vec<String>>, full: bool,
+            params: Vec<Option<String>>, cause: String,
         ) {
             let table = TableName::new(&schema, &name);
             let where_clause = clause.map(Into::into);
-            let definition = ShapeDefinition { table, where_clause };
+            let columns = columns.map(|names| names.into_iter().map(Into::into).collect());
+            let replica = if full { Replica::Full } else { Replica::Default };
+            let params = params.into_iter().map(|value| value.map(Into::into)).collect();
+            let definition = ShapeDefinition { table, where_clause, params, columns, replica };
             let mut out = Vec::new();
             put_add(&mut out, (slot, handle), at, relation, &definition);
             let add = Lifecycle::Add { slot, handle, first: at, relation, definition };

@@ -12,6 +12,11 @@ pub struct Position {
     pub column: u64,
 }
 
+impl Position {
+    /// Where every text begins.
+    pub(super) const START: Position = Position { line: 1, column: 1 };
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}, column {}", self.line, self.column)
@@ -105,6 +110,38 @@ pub enum WhereError {
         /// The constant's text.
         text: String,
         /// Where the constant stands.
+        position: Position,
+    },
+    /// A parameter is no value of the type that it must have at a place where it is used.
+    #[error("${number} at {position} is {text:?}, which is no {type_name}, or not in a form read")]
+    InvalidParameter {
+        /// The parameter's number, from 1.
+        number: usize,
+        /// The type's name.
+        type_name: String,
+        /// The parameter's text.
+        text: String,
+        /// Where it is used.
+        position: Position,
+    },
+    /// A parameter is used and not given.
+    #[error("${number} at {position} is not given: there are {given} parameters, from $1 on")]
+    UnknownParameter {
+        /// The parameter's number.
+        number: usize,
+        /// How many are given.
+        given: usize,
+        /// Where it is used.
+        position: Position,
+    },
+    /// A parameter is given and not used.
+    #[error(
+        "${number} is given, but nowhere in the clause, which ends at {position}: leave it out"
+    )]
+    UnusedParameter {
+        /// The parameter's number, from 1.
+        number: usize,
+        /// Where the clause ends.
         position: Position,
     },
     /// An expression of constants has no value.

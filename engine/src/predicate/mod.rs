@@ -9,6 +9,7 @@
 //! error in another part, so that the order of evaluation does not matter.
 
 mod access;
+mod canonical;
 mod check;
 mod clause;
 mod error;
@@ -23,16 +24,19 @@ mod value;
 pub use error::{Position, WhereError};
 
 pub(crate) use access::{Path, Probe, ProbeKind, Range};
+pub(crate) use canonical::canonical;
 pub(crate) use clause::Clause;
 pub(crate) use error::{EvalError, ValueError};
 pub(crate) use eval::{RowView, eval};
 pub(crate) use expr::E;
 pub(crate) use form::{Constants, Form};
 pub(crate) use key::{Key, KeyKind, KeyRef};
+pub(crate) use syntax::quoted;
 pub(crate) use value::Datum;
 
 use crate::words::{Relation, RowRef, Value};
 use std::sync::Arc;
+use syntax::Ast;
 
 /// The most terms that the OR of a clause may join.
 pub(crate) const TERMS_MAX: usize = 1_000;
@@ -57,19 +61,45 @@ pub(crate) struct Equality {
     pub(crate) key: Key,
 }
 
-/// Compiles `clause` against the columns of `relation`; no clause takes every row.
+/// What the parameters `$1`, `$2` and so on of a clause are: texts as they would stand in quotes, or
+/// NULL.
+pub(crate) type Params = [Option<Box<str>>];
+
+/// Compiles `clause` against the columns of `relation`; no clause takes every row. A parameter
+/// means what its text in quotes would mean at that place.
 ///
 /// # Errors
-/// When the clause is no SQL, is SQL that shapes do not support, or does not fit the relation.
-pub(crate) fn compile(relation: &Relation, clause: Option<&str>) -> Result<Predicate, WhereError> {
-    let Some(clause) = clause else { return Ok(Predicate::Always) };
-    let tree = syntax::parse(clause)?;
-    let condition = check::condition(relation, &tree)?;
-    clause::predicate(relation, condition).map_err(|position| WhereError::TooComplex {
+/// When the clause is no SQL, is SQL that shapes do not support, does not fit the relation, or does
+/// not fit the parameters.
+pub(crate) fn compile_with(
+    relation: &Relation,
+    clause: Option<&str>,
+    params: &Params,
+) -> Result<Predicate, WhereError> {
+    parsed(relation, clause, params).map(|(predicate, _)| predicate)
+}
+
+/// The predicate that `clause` is, and its tree if there is one.
+fn parsed(
+    relation: &Relation,
+    clause: Option<&str>,
+    params: &Params,
+) -> Result<(Predicate, Option<Ast>), WhereError> {
+    let Some(clause) = clause else {
+        return match params.is_empty() {
+            true => Ok((Predicate::Always, None)),
+            false => Err(WhereError::UnusedParameter { number: 1, position: Position::START }),
+        };
+    };
+    let (tree, places) = syntax::parse(clause, params)?;
+    let condition = check::condition(relation, &tree).map_err(|error| places.named(error))?;
+    let predicate = clause::predicate(relation, condition);
+    let predicate = predicate.map_err(|position| WhereError::TooComplex {
         what: "terms",
         count_max: TERMS_MAX,
         position: position.unwrap_or(tree.at),
-    })
+    })?;
+    Ok((predicate, Some(tree)))
 }
 
 impl Predicate {
@@ -140,6 +170,12 @@ impl<'a> FullRow<'a> {
         let invalid = || ValueError::Invalid { column, expected: kind.widest() };
         KeyRef::decode(kind, text).map(Some).ok_or_else(invalid)
     }
+}
+
+/// The same without parameters.
+#[cfg(test)]
+pub(crate) fn compile(relation: &Relation, clause: Option<&str>) -> Result<Predicate, WhereError> {
+    compile_with(relation, clause, &[])
 }
 
 #[cfg(all(test, feature = "postgres"))]

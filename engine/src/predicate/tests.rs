@@ -20,7 +20,7 @@ fn items() -> Arc<Relation> {
         ("price", 1700),
         ("point", 600),
     ];
-    let columns = columns.map(|(name, oid)| Column::new(name, oid, name == "id"));
+    let columns = columns.map(|(name, oid)| Column::new(name, oid, false));
     Arc::new(Relation::new(7, TableName::new("public", "items"), columns.into()))
 }
 
@@ -106,6 +106,54 @@ fn refused(clause: &str) -> WhereError {
 }
 
 #[test]
+fn a_parameter_means_what_its_text_in_quotes_means() {
+    let uuid = Some(UUID);
+    for (clause, params, same) in [
+        ("id = $1", &[Some("7")][..], "id = '7'"),
+        ("id = $2 OR name = $1", &[Some("it's"), Some("7")], "id = 7 OR name = 'it''s'"),
+        ("id = $1 OR count = $1", &[Some("7")], "id = 7 OR count = 7"),
+        ("id = $1", &[None], "id = NULL"),
+        ("name LIKE $1 AND id < $2", &[Some("a%"), Some("9")], "name LIKE 'a%' AND id < '9'"),
+        ("uid IN ($1, $2)", &[uuid, None], "uid IN ('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11')"),
+        ("id = ANY ($1)", &[Some("{1,2}")], "id = ANY ('{1,2}')"),
+        ("id + $1::int8 > 5", &[Some("3")], "id + '3'::int8 > 5"),
+    ] {
+        let params: Vec<_> = params.iter().map(|value| value.map(Box::from)).collect();
+        let compiled = compile_with(&items(), Some(clause), &params);
+        assert_eq!(compiled, compile(&items(), Some(same)), "{clause}");
+        assert!(compiled.is_ok(), "{clause}: {compiled:?}");
+    }
+}
+
+#[test]
+fn parameters_that_do_not_fit_their_clause_are_refused_with_their_place() {
+    let refused = |clause: Option<&str>, params: &[&str]| {
+        let params: Vec<_> = params.iter().map(|value| Some(Box::from(*value))).collect();
+        compile_with(&items(), clause, &params).unwrap_err()
+    };
+    let at = |column| Position { line: 1, column };
+    let unknown =
+        |number, given, position| WhereError::UnknownParameter { number, given, position };
+    assert_eq!(refused(Some("id = $1"), &[]), unknown(1, 0, at(6)));
+    assert_eq!(refused(Some("id = $1 OR id = $3"), &["1", "2"]), unknown(3, 2, at(17)));
+    assert_eq!(refused(Some("id = $0"), &["1"]), unknown(0, 1, at(6)));
+    let unused = |number, position| WhereError::UnusedParameter { number, position };
+    assert_eq!(refused(Some("id = $1"), &["1", "2"]), unused(2, at(8)));
+    assert_eq!(refused(Some("id = $2"), &["1", "2"]), unused(1, at(8)));
+    assert_eq!(refused(None, &["1"]), unused(1, at(1)));
+    let error = refused(Some("name = $1 OR id = $1"), &["x"]);
+    let (type_name, text) = ("bigint".into(), "x".into());
+    let expected = WhereError::InvalidParameter { number: 1, type_name, text, position: at(19) };
+    assert_eq!(error, expected);
+    let long = "x".repeat(CLAUSE_BYTES_MAX);
+    let too_long = refused(Some("name = $1"), &[&long]);
+    assert!(matches!(too_long, WhereError::TooLong { bytes, .. } if bytes == long.len() + 9));
+    // Where a quoted text would not do, a parameter does not.
+    let syntax = |clause| matches!(refused(Some(clause), &["1"]), WhereError::Syntax { .. });
+    assert!(syntax("id IS $1") && syntax("id = date $1"));
+}
+
+#[test]
 fn what_is_not_supported_is_named_with_its_place() {
     for (clause, what, line, column) in [
         ("id = 1 OR\n  (flag = true AND id = (SELECT 2))", "a subquery", 2, 26),
@@ -116,7 +164,7 @@ fn what_is_not_supported_is_named_with_its_place() {
         ("id = 1 OR pg_catalog.lower(name) = 'a'", "the function pg_catalog.lower", 1, 11),
         ("md5(name) = 'x'", "the function md5(text)", 1, 1),
         ("id = 1_000", "a number that is not plain decimal digits", 1, 6),
-        ("id = $1", "a parameter", 1, 6),
+        ("id = $1a", "a parameter that is not $1, $2 and so on", 1, 6),
         ("name = E'a'", "a literal that is not in plain single quotes", 1, 8),
         ("name = $$a$$", "a literal that is not in plain single quotes", 1, 8),
         ("name COLLATE \"C\" = 'a'", "COLLATE", 1, 6),

@@ -59,7 +59,7 @@ const CONDITIONS: [&str; 34] = [
 ];
 
 fn relation() -> Arc<Relation> {
-    let column = |(name, oid, _): &(&str, u32, &[&str])| Column::new(name, *oid, *name == "a");
+    let column = |(name, oid, _): &(&str, u32, &[&str])| Column::new(name, *oid, false);
     let columns = COLUMNS.iter().map(column).collect();
     Arc::new(Relation::new(1, TableName::new("public", "items"), columns))
 }
@@ -141,6 +141,11 @@ struct Answers {
     failed: BTreeSet<Slot>,
 }
 
+fn unchanged(change: ChangeRef<'_>) -> bool {
+    let (old, new) = (change.old_row().unwrap(), change.new_row().unwrap());
+    old.values().zip(new.values()).all(|(old, new)| new == Value::Unchanged || new == old)
+}
+
 fn slots(targets: &Targets) -> Vec<Slot> {
     let mut slots = Vec::new();
     targets.for_each(|slot| slots.push(slot));
@@ -158,7 +163,7 @@ impl World {
         for _ in 0..many {
             let slot = Slot::new(self.next_slot);
             self.next_slot += 1;
-            self.router.insert(slot, 1, &predicate);
+            self.router.insert(slot, 1, None, &predicate);
             self.shapes.insert(slot, predicate.clone());
         }
     }
@@ -167,8 +172,8 @@ impl World {
         let slots: Vec<Slot> = self.shapes.keys().copied().skip(at).step_by(by).collect();
         for slot in slots {
             let predicate = self.shapes.remove(&slot).unwrap();
-            self.router.remove(slot, 1, &predicate);
-            self.router.remove(slot, 1, &predicate);
+            self.router.remove(slot, 1, None, &predicate);
+            self.router.remove(slot, 1, None, &predicate);
         }
     }
 
@@ -206,6 +211,8 @@ impl World {
             let form = match (change.operation(), old, new) {
                 (Operation::Update, Some(true), Some(false)) => Form::Delete,
                 (Operation::Update, Some(false), Some(true)) => Form::Insert,
+                // Nothing changed: nothing to tell.
+                (Operation::Update, ..) if unchanged(change) => continue,
                 (_, old, new) if old != Some(false) && new != Some(false) => Form::AsIs,
                 _ => continue,
             };

@@ -14,6 +14,7 @@ mod cuts;
 mod intervals;
 mod path;
 mod range;
+mod selecting;
 mod slots;
 mod split;
 mod table;
@@ -27,9 +28,10 @@ mod tests;
 pub use alone::{ClauseIndex, CompiledClause, MatchError, Matches};
 
 use crate::predicate::{EvalError, FullRow, Predicate, ValueError};
-use crate::words::{ChangeRef, Operation, Routed, RowRef, Slot, TableName, Targets};
+use crate::words::{ChangeRef, ColumnSet, Operation, Routed, RowRef, Slot, TableName, Targets};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use selecting::{Selecting, clear_targets};
 use slots::SetIds;
 use table::Table;
 use visit::Findings;
@@ -63,21 +65,51 @@ pub(crate) enum RouteError {
 /// A shard's routing index. Owned by one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Router {
-    /// By the OID of the relation.
+    /// The shapes that select every column, by the OID of the relation.
     tables: HashMap<u32, Table, RandomState>,
+    /// Those that select some, by the same.
+    selecting: HashMap<u32, Selecting, RandomState>,
     ids: SetIds,
     findings: Findings,
 }
 
 impl Router {
-    /// Registers the shape in `slot`: the rows of relation `relation_oid` that `predicate` takes.
-    pub(crate) fn insert(&mut self, slot: Slot, relation_oid: u32, predicate: &Predicate) {
-        self.tables.entry(relation_oid).or_default().insert(slot, predicate, &mut self.ids);
+    /// Registers the shape in `slot`: the rows of relation `relation_oid` that `predicate` takes,
+    /// and of these the `columns`; `None` is all of them.
+    pub(crate) fn insert(
+        &mut self,
+        slot: Slot,
+        relation_oid: u32,
+        columns: Option<&ColumnSet>,
+        predicate: &Predicate,
+    ) {
+        let ids = &mut self.ids;
+        match columns {
+            None => self.tables.entry(relation_oid).or_default().insert(slot, predicate, ids),
+            Some(columns) => {
+                let selecting = self.selecting.entry(relation_oid).or_default();
+                selecting.insert(slot, columns, predicate, ids);
+            }
+        }
     }
 
     /// Takes out what [`insert`](Router::insert) put in with the same arguments. Doing it twice is
     /// doing it once (INV5).
-    pub(crate) fn remove(&mut self, slot: Slot, relation_oid: u32, predicate: &Predicate) {
+    pub(crate) fn remove(
+        &mut self,
+        slot: Slot,
+        relation_oid: u32,
+        columns: Option<&ColumnSet>,
+        predicate: &Predicate,
+    ) {
+        if let Some(columns) = columns {
+            let Some(selecting) = self.selecting.get_mut(&relation_oid) else { return };
+            selecting.remove(slot, columns, predicate);
+            if selecting.is_empty() {
+                self.selecting.remove(&relation_oid);
+            }
+            return;
+        }
         let Some(table) = self.tables.get_mut(&relation_oid) else { return };
         table.remove(slot, predicate);
         if table.is_empty() {
@@ -91,14 +123,18 @@ impl Router {
         if let Some(table) = self.tables.get(&relation_oid) {
             table.all(&mut targets);
         }
+        if let Some(selecting) = self.selecting.get(&relation_oid) {
+            selecting.all(&mut targets);
+            split::tidy(&mut targets);
+        }
         targets
     }
 
     /// Says where `change` goes: fills the targets of `out`, whatever was in them.
     ///
-    /// An update of a row that a shape keeps, like an insert and a delete, goes to it as it is; an
-    /// update that brings a row into a shape goes as its insert, one that takes it out as its
-    /// delete. A truncate goes to every shape of its relation.
+    /// An update of a row that a shape keeps, like an insert and a delete, goes to it as it is,
+    /// unless it changes none of the columns that the shape selects; an update that brings a row
+    /// into a shape goes as its insert, one that takes it out as its delete.
     ///
     /// # Errors
     /// When that cannot be told; `out` is empty then.
@@ -108,32 +144,28 @@ impl Router {
         out: &mut Routed,
     ) -> Result<(), RouteError> {
         clear(out);
-        self.findings.failed.clear();
-        let relation = change.relation();
-        let Some(table) = self.tables.get(&relation.oid) else { return Ok(()) };
-        let operation = change.operation();
-        let missing =
-            |row| RouteError::MissingRow { table: relation.table.clone(), operation, row };
-        let old = || change.old_row().ok_or_else(|| missing("old"));
-        let new = || change.new_row().ok_or_else(|| missing("new"));
-        let findings = &mut self.findings;
-        let routed = match operation {
-            Operation::Insert => {
-                table.matches(FullRow::new(new()?, None), &mut out.as_is, findings)
+        let Router { tables, selecting, ids, findings } = self;
+        findings.failed.clear();
+        let oid = change.relation().oid;
+        let mut routed = Ok(());
+        if let Some(table) = tables.get(&oid) {
+            routed = route_in(table, change, out, ids, findings);
+            if !out.as_is.is_empty()
+                && change.operation() == Operation::Update
+                && !change.changes_something()
+            {
+                clear_targets(&mut out.as_is);
             }
-            Operation::Delete => {
-                table.matches(FullRow::new(old()?, None), &mut out.as_is, findings)
-            }
-            Operation::Update => update(table, &mut self.ids, old()?, new()?, out, findings),
-            Operation::Truncate => {
-                table.all(&mut out.as_is);
-                Ok(())
-            }
-        };
-        routed.map_err(|error| {
+        }
+        if !selecting.is_empty()
+            && routed.is_ok()
+            && let Some(selecting) = selecting.get_mut(&oid)
+        {
+            routed = selecting.route(change, out, ids, findings);
+        }
+        routed.inspect_err(|_| {
             clear(out);
-            self.findings.failed.clear();
-            RouteError::Value { table: relation.table.clone(), error }
+            findings.failed.clear();
         })
     }
 }
@@ -149,6 +181,31 @@ impl Router {
     pub(crate) fn evaluations(&self) -> u64 {
         self.findings.evaluations
     }
+}
+
+/// Fills the targets of `out`, which are empty, with the shapes of `table` that `change` goes to.
+fn route_in(
+    table: &Table,
+    change: ChangeRef<'_>,
+    out: &mut Routed,
+    ids: &mut SetIds,
+    findings: &mut Findings,
+) -> Result<(), RouteError> {
+    let relation = change.relation();
+    let operation = change.operation();
+    let missing = |row| RouteError::MissingRow { table: relation.table.clone(), operation, row };
+    let old = || change.old_row().ok_or_else(|| missing("old"));
+    let new = || change.new_row().ok_or_else(|| missing("new"));
+    let routed = match operation {
+        Operation::Insert => table.matches(FullRow::new(new()?, None), &mut out.as_is, findings),
+        Operation::Delete => table.matches(FullRow::new(old()?, None), &mut out.as_is, findings),
+        Operation::Update => update(table, ids, old()?, new()?, out, findings),
+        Operation::Truncate => {
+            table.all(&mut out.as_is);
+            Ok(())
+        }
+    };
+    routed.map_err(|error| RouteError::Value { table: relation.table.clone(), error })
 }
 
 fn update(
@@ -174,8 +231,5 @@ fn update(
 }
 
 fn clear(out: &mut Routed) {
-    for targets in [&mut out.as_is, &mut out.as_insert, &mut out.as_delete] {
-        targets.sets.clear();
-        targets.slots.clear();
-    }
+    [&mut out.as_is, &mut out.as_insert, &mut out.as_delete].into_iter().for_each(clear_targets);
 }

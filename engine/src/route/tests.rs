@@ -19,7 +19,7 @@ const DOMAINS: [(u32, &[&str]); 5] = [
 
 fn relation(oid: u32, types: &[usize]) -> Arc<Relation> {
     let column = |(index, domain): (usize, &usize)| {
-        Column::new(&format!("c{index}"), DOMAINS[*domain].0, index == 0)
+        Column::new(&format!("c{index}"), DOMAINS[*domain].0, false)
     };
     let columns = types.iter().enumerate().map(column).collect();
     Arc::new(Relation::new(oid, TableName::new("public", "items"), columns))
@@ -45,8 +45,9 @@ fn clause(types: &[usize], terms: &[(usize, usize)]) -> String {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// So many shapes of one clause; without terms, of the whole table.
-    Add(Vec<(usize, usize)>, usize),
+    /// So many shapes of one clause, or without terms of the whole table; and the bits of the
+    /// columns that they select, none for all of them.
+    Add(Vec<(usize, usize)>, usize, usize),
     /// Of the shapes that there are, those whose place modulo the first number is the second.
     Remove(usize, usize),
     Insert(Vec<usize>),
@@ -65,8 +66,9 @@ fn step() -> impl Strategy<Value = Step> {
     let flags = prop::collection::vec(prop::bool::weighted(0.2), COLUMNS);
     let terms = prop::collection::vec((0..COLUMNS, 0..12_usize), 0..4);
     let many = prop_oneof![3 => Just(1), 1 => 2..=SHARED_MIN + 8];
+    let selected = prop_oneof![1 => Just(0), 1 => 1..1_usize << COLUMNS];
     prop_oneof![
-        6 => (terms, many).prop_map(|(terms, many)| Step::Add(terms, many)),
+        6 => (terms, many, selected).prop_map(|(terms, many, bits)| Step::Add(terms, many, bits)),
         2 => (1..5_usize, 0..5_usize).prop_map(|(by, at)| Step::Remove(by, at % by)),
         2 => row().prop_map(Step::Insert),
         2 => row().prop_map(Step::Delete),
@@ -76,11 +78,19 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+type Shape = (Predicate, Option<ColumnSet>);
+
+fn selection(bits: usize) -> Option<ColumnSet> {
+    let mut columns = ColumnSet::default();
+    (0..COLUMNS).filter(|column| bits >> column & 1 == 1).for_each(|column| columns.insert(column));
+    (bits != 0).then_some(columns)
+}
+
 struct World {
     types: Vec<usize>,
     relation: Arc<Relation>,
     router: Router,
-    shapes: BTreeMap<Slot, Predicate>,
+    shapes: BTreeMap<Slot, Shape>,
     next_slot: u32,
     out: Routed,
     /// What was handed out, and what it held then.
@@ -116,23 +126,24 @@ impl World {
         }
     }
 
-    fn add(&mut self, terms: &[(usize, usize)], many: usize) {
+    fn add(&mut self, terms: &[(usize, usize)], many: usize, bits: usize) {
+        let columns = selection(bits);
         let clause = (!terms.is_empty()).then(|| clause(&self.types, terms));
         let predicate = compile(&self.relation, clause.as_deref()).unwrap();
         for _ in 0..many {
             let slot = Slot::new(self.next_slot);
             self.next_slot += 1;
-            self.router.insert(slot, 1, &predicate);
-            self.shapes.insert(slot, predicate.clone());
+            self.router.insert(slot, 1, columns.as_ref(), &predicate);
+            self.shapes.insert(slot, (predicate.clone(), columns.clone()));
         }
     }
 
     fn remove(&mut self, by: usize, at: usize) {
         let slots: Vec<Slot> = self.shapes.keys().copied().skip(at).step_by(by).collect();
         for slot in slots {
-            let predicate = self.shapes.remove(&slot).unwrap();
-            self.router.remove(slot, 1, &predicate);
-            self.router.remove(slot, 1, &predicate);
+            let (predicate, columns) = self.shapes.remove(&slot).unwrap();
+            self.router.remove(slot, 1, columns.as_ref(), &predicate);
+            self.router.remove(slot, 1, columns.as_ref(), &predicate);
         }
     }
 
@@ -157,7 +168,7 @@ impl World {
 
     /// Asks each shape by itself.
     fn oracle(&self, change: ChangeRef<'_>) -> BTreeMap<Slot, Form> {
-        let form = |predicate: &Predicate| {
+        let form = |(predicate, columns): &Shape| {
             let matches =
                 |row, before| predicate.matches(&RowView::new(FullRow::new(row, before))).unwrap();
             let old = change.old_row().map(|row| matches(row, None));
@@ -166,6 +177,16 @@ impl World {
                 (Operation::Truncate, ..) => Some(Form::AsIs),
                 (Operation::Update, Some(true), Some(false)) => Some(Form::Delete),
                 (Operation::Update, Some(false), Some(true)) => Some(Form::Insert),
+                (Operation::Update, Some(true), Some(true)) => {
+                    let selected = |column: &usize| match columns {
+                        Some(columns) => columns.contains(*column),
+                        None => true,
+                    };
+                    let old = FullRow::new(change.old_row()?, None);
+                    let new = FullRow::new(change.new_row()?, change.old_row());
+                    let differ = |column| old.text(column).unwrap() != new.text(column).unwrap();
+                    (0..COLUMNS).filter(selected).any(differ).then_some(Form::AsIs)
+                }
                 (_, old, new) => (old != Some(false) && new != Some(false)).then_some(Form::AsIs),
             }
         };
@@ -192,7 +213,7 @@ impl World {
         let mut builder = TransactionBuilder::new(1, Lsn::new(1));
         let slot = Slot::new(u32::MAX);
         if shape {
-            self.router.insert(slot, 2, &Predicate::Always);
+            self.router.insert(slot, 2, None, &Predicate::Always);
             builder.truncate(&relation);
         } else {
             builder.insert(&relation, [Value::Text(b"7")]).unwrap();
@@ -200,12 +221,12 @@ impl World {
         let fragment = builder.commit(Lsn::new(2));
         self.router.route(fragment.get(0).unwrap(), &mut self.out).unwrap();
         assert_eq!(slots(&self.out.as_is), if shape { vec![slot] } else { vec![] });
-        self.router.remove(slot, 2, &Predicate::Always);
+        self.router.remove(slot, 2, None, &Predicate::Always);
     }
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Add(terms, many) => self.add(terms, *many),
+            Step::Add(terms, many, bits) => self.add(terms, *many, *bits),
             Step::Remove(by, at) => self.remove(*by, *at),
             Step::Elsewhere(shape) => self.elsewhere(*shape),
             change => self.route(change),
@@ -229,7 +250,7 @@ proptest! {
         }
         // Nothing stays behind.
         world.remove(1, 0);
-        prop_assert!(world.router.tables.is_empty());
+        prop_assert!(world.router.tables.is_empty() && world.router.selecting.is_empty());
     }
 }
 
@@ -251,7 +272,7 @@ fn fan_out(many: u32) -> (Arc<Relation>, Router) {
     let mut router = Router::default();
     for slot in 0..many {
         let clause = format!("c1 = 'hot' OR c0 = {slot}");
-        router.insert(Slot::new(slot), 1, &compile(&relation, Some(&clause)).unwrap());
+        router.insert(Slot::new(slot), 1, None, &compile(&relation, Some(&clause)).unwrap());
     }
     (relation, router)
 }
@@ -267,7 +288,7 @@ fn a_set_goes_through_untouched_and_a_slot_that_is_in_it_is_not_named_again() {
     };
     let one = route(insert_of(&relation, &[seven, hot]));
     assert_eq!((one.as_is.sets.len(), one.as_is.slots.len(), one.as_is.len()), (1, 0, 1_000));
-    let kept = route(update_of(&relation, &[seven, hot], &[Value::Unchanged, hot]));
+    let kept = route(update_of(&relation, &[seven, hot], &[Value::Text(b"8"), hot]));
     assert!(Arc::ptr_eq(&kept.as_is.sets[0].slots, &one.as_is.sets[0].slots));
     assert_eq!(kept.as_is.sets[0].id, one.as_is.sets[0].id);
     // All but shape 7 lose the row: a set of its own, whose number is nobody else's.
@@ -309,7 +330,7 @@ fn a_value_that_cannot_be_read_is_an_error_and_routes_nothing() {
     assert!(matches!(error, RouteError::Value { error: ValueError::Missing { column: 0 }, .. }));
     // Bytes that no clause looks at are nobody's business.
     let other = Arc::new(Relation { oid: 2, ..Relation::clone(&relation) });
-    router.insert(Slot::new(9), 2, &Predicate::Always);
+    router.insert(Slot::new(9), 2, None, &Predicate::Always);
     let fragment = insert_of(&other, &[Value::Text(b"x"), Value::Unchanged]);
     assert_eq!(router.route(fragment.get(0).unwrap(), &mut out), Ok(()));
     assert_eq!(out.as_is.len(), 1);

@@ -57,12 +57,12 @@ impl Shard {
         for shape in shapes {
             let slot = Slot::new(self.next_slot);
             self.next_slot += 1;
-            let Prepared { handle, definition, relation, .. } = &shape;
+            let Prepared { handle, definition, relation, view, .. } = &shape;
             let record = self.encoder.add_shape(slot, *handle, first, relation, definition);
             self.must_fit(record);
-            let definition = Arc::clone(definition);
+            let (definition, view) = (Arc::clone(definition), view.clone());
             let (shard, ack) = (self.number as u32, shape.consumer.ack());
-            places.push((*handle, Place { shard, slot, first, definition, ack }));
+            places.push((*handle, Place { shard, slot, first, definition, view, ack }));
             self.enter_slot(slot, first, Owed::new(after), shape);
         }
         self.commit.when_durable(OnSync::Enter(places));
@@ -92,10 +92,10 @@ impl Shard {
 
     /// Gives a shape its slot, and starts its consumer.
     pub(super) fn enter_slot(&mut self, slot: Slot, first: Offset, owed: Owed, shape: Prepared) {
-        let Prepared { handle, relation, predicate, consumer, .. } = shape;
+        let Prepared { handle, relation, predicate, view, consumer, .. } = shape;
         let has_consumer = consumer.has_factory();
         let hung = Vec::new();
-        let cold = Cold { handle, relation, predicate, first, incarnation: 0, hung, consumer };
+        let cold = Cold { handle, relation, predicate, view, first, incarnation: 0, hung, consumer };
         let entry = Entry {
             state: if has_consumer { Lifecycle::Dead } else { Lifecycle::Running },
             ack: cold.consumer.ack(),
@@ -136,9 +136,9 @@ impl Shard {
 
     fn route(&mut self, slot: Slot) {
         let Some(entry) = self.slots.get_mut(slot) else { return };
-        let Cold { relation, predicate, .. } = &*entry.cold;
+        let Cold { relation, predicate, view, .. } = &*entry.cold;
         self.tables.enter(relation);
-        self.router.insert(slot, relation.oid, predicate);
+        self.router.insert(slot, relation.oid, view.columns(), predicate);
     }
 
     /// Queues the factory for the next incarnation. A first start is a restart.
@@ -153,7 +153,8 @@ impl Shard {
         cold.incarnation += 1;
         let name = MailboxName { handle: cold.handle, slot, incarnation: cold.incarnation };
         let page = self.dirty.page_for(slot);
-        let mailbox = Arc::new(Mailbox::new(name, Arc::clone(&self.link), page));
+        let named = (name, cold.view.clone());
+        let mailbox = Arc::new(Mailbox::new(named, Arc::clone(&self.link), page));
         let (sender, receiver) = crossbeam_channel::bounded(self.limits.mailbox_places);
         // A watch that is gone has ended with its engine.
         drop(self.watched.send(Arc::downgrade(&mailbox)));
@@ -210,9 +211,9 @@ impl Shard {
         let Some(mut entry) = self.slots.remove(slot) else { return };
         let handle = entry.cold.handle;
         self.attended.remove(slot.as_u32());
-        let Cold { first, relation, predicate, .. } = &*entry.cold;
+        let Cold { first, relation, predicate, view, .. } = &*entry.cold;
         if !self.stream.newcomers.remove(&(first.commit, slot)) {
-            self.router.remove(slot, relation.oid, predicate);
+            self.router.remove(slot, relation.oid, view.columns(), predicate);
             self.tables.leave(relation);
         }
         if let Some(from) = entry.owed.release() {

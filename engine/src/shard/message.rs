@@ -2,7 +2,7 @@
 
 use crate::consumer::{ConsumerSpec, Foreign};
 use crate::predicate::Predicate;
-use crate::words::{Fragment, Handle, Relation, ShapeDefinition, Slot, TableName};
+use crate::words::{Fragment, Handle, Relation, ShapeDefinition, Slot, TableName, View};
 use crossbeam_channel::Sender;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,6 +14,7 @@ pub(crate) struct Prepared {
     /// What it was compiled against.
     pub(crate) relation: Arc<Relation>,
     pub(crate) predicate: Predicate,
+    pub(crate) view: View,
     pub(crate) consumer: Foreign<ConsumerSpec>,
 }
 

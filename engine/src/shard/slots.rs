@@ -4,7 +4,7 @@
 use crate::consumer::{Ack, Consumer, ConsumerSpec, Foreign, InlineState, Mail, Mailbox};
 use crate::flush::Owed;
 use crate::predicate::Predicate;
-use crate::words::{Handle, Offset, Relation, Slot};
+use crate::words::{Handle, Offset, Relation, Slot, View};
 use crossbeam_channel::Sender;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -78,6 +78,7 @@ pub(super) struct Cold {
     pub(super) handle: Handle,
     pub(super) relation: Arc<Relation>,
     pub(super) predicate: Predicate,
+    pub(super) view: View,
     /// Everything after this offset is the shape's.
     pub(super) first: Offset,
     pub(super) consumer: Foreign<ConsumerSpec>,
@@ -202,6 +203,7 @@ mod tests {
                 handle: Handle::new(handle),
                 relation: Arc::new(Relation::new(1, table, Vec::new())),
                 predicate: Predicate::Always,
+                view: View::default(),
                 first: Offset::ZERO,
                 consumer: Foreign::new(ConsumerSpec::Log),
                 incarnation: 0,

@@ -2,7 +2,7 @@
 //! routed and logged and joins the wave; at the commit everything that waited for it moves.
 
 use super::Shard;
-use crate::words::{ChangeRef, Fragment, Lsn, Offset, Relation, Routed, Slot};
+use crate::words::{ChangeRef, Fragment, Lsn, Offset, Operation, Relation, Routed, Slot};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -111,6 +111,10 @@ impl Shard {
                 self.invalidate_table(change, &error.to_string());
             }
             self.invalidate_failed(change);
+            if change.operation() == Operation::Truncate {
+                self.invalidate_truncated(change, &routed);
+                continue;
+            }
             let count = routed.forms().iter().map(|(_, targets)| targets.len()).sum::<u64>();
             if count > 0 {
                 logged += count;
@@ -129,6 +133,18 @@ impl Shard {
             let cause = format!("the clause cannot be evaluated: {error} (at {})", change.offset());
             self.invalidate(slot, &cause);
         }
+    }
+
+    /// A truncate ends the shapes of its table: of what they hold nothing is left.
+    fn invalidate_truncated(&mut self, change: ChangeRef<'_>, routed: &Routed) {
+        let cause = format!("table {} was truncated", change.relation().table);
+        let at = change.offset();
+        routed.as_is.for_each(|slot| {
+            // What came before a shape was added is none of its business.
+            if self.slots.get_mut(slot).is_some_and(|entry| entry.cold.first < at) {
+                self.invalidate(slot, &format!("{cause} (at {at})"));
+            }
+        });
     }
 
     fn invalidate_table(&mut self, change: ChangeRef<'_>, cause: &str) {

@@ -55,7 +55,7 @@ impl Cell {
     pub(crate) const UNCHANGED: Cell = Cell { start: 0, len: u32::MAX - 1 };
 
     /// The length of its value.
-    fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         if self == Cell::NULL || self == Cell::UNCHANGED { 0 } else { self.len as usize }
     }
 }

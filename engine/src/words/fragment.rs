@@ -11,7 +11,8 @@ use std::sync::Arc;
 /// of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FragmentLimits {
-    /// At most this many changes.
+    /// At most this many changes; one more where the last is a change of a primary key, which
+    /// counts twice.
     pub changes_max: usize,
     /// At most this many bytes of values.
     pub bytes_max: usize,
@@ -198,11 +199,14 @@ impl TransactionBuilder {
     ) -> Result<(), FragmentError> {
         let mark = self.mark();
         let new = self.row(relation, row, mark)?;
-        self.push(relation, Operation::Insert, None, Some(new));
+        let op = self.take_op();
+        self.push(relation, op, Operation::Insert, (None, Some(new)));
         Ok(())
     }
 
-    /// Appends the update of row `old` to `new`.
+    /// Appends the update of row `old` to `new`. One that changes the primary key takes one row away
+    /// and brings another: it becomes a delete of `old` and an insert of all of `new`, the second at
+    /// the op index after the first one's.
     pub fn update<'v>(
         &mut self,
         relation: &Arc<Relation>,
@@ -212,7 +216,19 @@ impl TransactionBuilder {
         let mark = self.mark();
         let old = self.row(relation, old, mark)?;
         let new = self.row(relation, new, mark)?;
-        self.push(relation, Operation::Update, Some(old), Some(new));
+        let op = self.take_op();
+        if !self.changes_key(relation, old, new) {
+            self.push(relation, op, Operation::Update, (Some(old), Some(new)));
+            return Ok(());
+        }
+        // Who gets the insert may never have seen the row before.
+        for index in 0..new.len as usize {
+            if self.cell(new, index) == Cell::UNCHANGED {
+                self.parts.cells[new.first as usize + index] = self.cell(old, index);
+            }
+        }
+        self.push(relation, op, Operation::Delete, (Some(old), None));
+        self.push(relation, op + 1, Operation::Insert, (None, Some(new)));
         Ok(())
     }
 
@@ -224,13 +240,15 @@ impl TransactionBuilder {
     ) -> Result<(), FragmentError> {
         let mark = self.mark();
         let old = self.row(relation, old, mark)?;
-        self.push(relation, Operation::Delete, Some(old), None);
+        let op = self.take_op();
+        self.push(relation, op, Operation::Delete, (Some(old), None));
         Ok(())
     }
 
     /// Appends the truncate of `relation`.
     pub fn truncate(&mut self, relation: &Arc<Relation>) {
-        self.push(relation, Operation::Truncate, None, None);
+        let op = self.take_op();
+        self.push(relation, op, Operation::Truncate, (None, None));
     }
 
     /// Whether the fragment being filled has reached a limit: cut it before the next change.
@@ -296,12 +314,33 @@ impl TransactionBuilder {
         Err(error)
     }
 
+    fn changes_key(&self, relation: &Relation, old: RowSpan, new: RowSpan) -> bool {
+        let text = |cell: Cell| {
+            let bytes = cell.start as usize..cell.start as usize + cell.bytes();
+            (cell == Cell::NULL, cell == Cell::UNCHANGED, self.parts.data.get(bytes))
+        };
+        relation.columns.iter().enumerate().any(|(index, column)| {
+            let (old, new) = (self.cell(old, index), self.cell(new, index));
+            column.key && new != Cell::UNCHANGED && text(old) != text(new)
+        })
+    }
+
+    fn cell(&self, row: RowSpan, index: usize) -> Cell {
+        self.parts.cells[row.first as usize + index]
+    }
+
+    fn take_op(&mut self) -> u64 {
+        let op = self.next_op;
+        self.next_op += Offset::OP_STEP;
+        op
+    }
+
     fn push(
         &mut self,
         relation: &Arc<Relation>,
+        op: u64,
         operation: Operation,
-        old: Option<RowSpan>,
-        new: Option<RowSpan>,
+        (old, new): (Option<RowSpan>, Option<RowSpan>),
     ) {
         let relations = &mut self.parts.relations;
         // Nearly always the last one; a fragment names few relations.
@@ -310,8 +349,7 @@ impl TransactionBuilder {
             relations.push(Arc::clone(relation));
             relations.len() - 1
         }) as u32;
-        self.parts.changes.push(Change { op: self.next_op, operation, relation, old, new });
-        self.next_op += Offset::OP_STEP;
+        self.parts.changes.push(Change { op, operation, relation, old, new });
     }
 }
 
@@ -353,6 +391,39 @@ mod tests {
         assert_eq!(last.offset(), Offset::new(lsn, 8));
         let row: Vec<_> = last.new_row().unwrap().values().collect();
         assert_eq!(row, [Value::Text(b"4"), Value::Null]);
+    }
+
+    #[test]
+    fn a_change_of_the_primary_key_is_a_delete_and_an_insert_of_the_whole_row() {
+        let items = items();
+        let (one, two, name) = (Value::Text(b"1"), Value::Text(b"2"), Value::Text(b"name"));
+        let mut builder = TransactionBuilder::new(9, Lsn::new(100));
+        builder.update(&items, [one, name], [one, Value::Null]).unwrap();
+        builder.update(&items, [one, name], [two, Value::Unchanged]).unwrap();
+        builder.update(&items, [one, name], [Value::Unchanged, name]).unwrap();
+        // An old row that does not say is another one, rather than none.
+        builder.update(&items, [Value::Unchanged, name], [one, name]).unwrap();
+        let fragment = builder.commit(Lsn::new(101));
+        let found: Vec<_> = fragment
+            .changes()
+            .map(|change| {
+                let new = change.new_row().and_then(|row| row.get(0).zip(row.get(1)));
+                (change.offset().op, change.operation(), new)
+            })
+            .collect();
+        use Operation::{Delete, Insert, Update};
+        let row = |id, name| Some((id, name));
+        assert_eq!(
+            found,
+            [
+                (0, Update, row(one, Value::Null)),
+                (2, Delete, None),
+                (3, Insert, row(two, name)),
+                (4, Update, row(Value::Unchanged, name)),
+                (6, Delete, None),
+                (7, Insert, row(one, name)),
+            ]
+        );
     }
 
     #[test]

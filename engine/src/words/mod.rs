@@ -8,6 +8,7 @@ mod lsn;
 mod offset;
 mod relation;
 mod shape;
+mod view;
 
 pub use change::{ChangeRef, Operation, RowRef, Value};
 pub use fragment::{Fragment, FragmentError, FragmentLimits, TransactionBuilder};
@@ -15,7 +16,9 @@ pub use lsn::{Lsn, ParseLsnError};
 pub use offset::{Offset, ParseOffsetError};
 pub use relation::{Column, Relation, TableName};
 pub use shape::{Handle, ParseHandleError, ShapeDefinition, Slot};
+pub use view::{ColumnValue, ColumnsError, Replica};
 
 pub(crate) use change::{Cell, Change, RowSpan};
 pub(crate) use delivery::{Form, Formed, Routed, SharedSet, Targets};
 pub(crate) use fragment::FragmentParts;
+pub(crate) use view::{ColumnSet, View};

@@ -67,6 +67,11 @@ impl Relation {
         Relation { oid, table, columns: columns.into() }
     }
 
+    /// Whether it has a primary key.
+    pub(crate) fn has_key(&self) -> bool {
+        self.columns.iter().any(|column| column.key)
+    }
+
     /// The index of the column `name`, if there is one.
     pub fn column_index(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| &*column.name == name)

@@ -2,8 +2,10 @@
 //! a slot inside its shard.
 
 use super::relation::TableName;
+use super::view::Replica;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The name of a shape. Never used again for another shape. Text form: 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,33 +77,77 @@ impl fmt::Display for Slot {
     }
 }
 
-/// What a shape is: a table, and which of its rows.
+/// What a shape is: a table, which of its rows, which of their columns, and how much it is told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ShapeDefinition {
     /// The root table.
     pub table: TableName,
     /// A condition in SQL; `None` takes every row.
     pub where_clause: Option<Box<str>>,
+    /// What `$1`, `$2` and so on in the condition are: values in Postgres's text form, `None` for
+    /// NULL. Each means what its text in quotes would mean at that place.
+    pub params: Box<[Option<Box<str>>]>,
+    /// The selected columns, named as Postgres stores them (case kept, no quotes); the primary key
+    /// is selected beside them. `None` selects every column.
+    pub columns: Option<Arc<[Box<str>]>>,
+    /// How much of a change it is told.
+    pub replica: Replica,
 }
 
 impl ShapeDefinition {
     /// Every row of `table`.
     pub fn table(table: TableName) -> ShapeDefinition {
-        ShapeDefinition { table, where_clause: None }
+        let (params, replica) = (Box::default(), Replica::Default);
+        ShapeDefinition { table, where_clause: None, params, columns: None, replica }
     }
 
     /// The rows of `table` for which `clause` is true.
     pub fn filtered(table: TableName, clause: &str) -> ShapeDefinition {
-        ShapeDefinition { table, where_clause: Some(clause.into()) }
+        let where_clause = Some(clause.into());
+        ShapeDefinition { where_clause, ..ShapeDefinition::table(table) }
+    }
+
+    /// The same with these values for the parameters `$1`, `$2` and so on of its condition.
+    pub fn with_params<'v>(
+        self,
+        values: impl IntoIterator<Item = Option<&'v str>>,
+    ) -> ShapeDefinition {
+        let params = values.into_iter().map(|value| value.map(Box::from)).collect();
+        ShapeDefinition { params, ..self }
+    }
+
+    /// The same with these columns of its rows, and the primary key. A change of none of them is
+    /// nothing to the shape.
+    pub fn with_columns<'n>(self, names: impl IntoIterator<Item = &'n str>) -> ShapeDefinition {
+        ShapeDefinition { columns: Some(names.into_iter().map(Box::from).collect()), ..self }
+    }
+
+    /// The same in another replica mode.
+    pub fn with_replica(self, replica: Replica) -> ShapeDefinition {
+        ShapeDefinition { replica, ..self }
     }
 }
 
 impl fmt::Display for ShapeDefinition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.where_clause {
-            Some(clause) => write!(f, "{} WHERE {clause}", self.table),
-            None => write!(f, "{}", self.table),
+        write!(f, "{}", self.table)?;
+        if let Some(columns) = &self.columns {
+            write!(f, " ({})", columns.join(", "))?;
         }
+        if self.replica == Replica::Full {
+            write!(f, " REPLICA FULL")?;
+        }
+        if let Some(clause) = &self.where_clause {
+            write!(f, " WHERE {clause}")?;
+        }
+        for (index, value) in self.params.iter().enumerate() {
+            let (mark, number) = (if index == 0 { ": " } else { ", " }, index + 1);
+            match value {
+                Some(value) => write!(f, "{mark}${number} = '{value}'")?,
+                None => write!(f, "{mark}${number} = NULL")?,
+            }
+        }
+        Ok(())
     }
 }
 

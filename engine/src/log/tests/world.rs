@@ -193,7 +193,8 @@ impl World {
         self.next_slot += 1 + self.lsn as u32 % 3;
         let first = Offset::commit_mark(Lsn::new(self.lsn));
         let table = TableName::new("public", "t");
-        let definition = ShapeDefinition { table, where_clause: clause.map(Into::into) };
+        let where_clause = clause.map(Into::into);
+        let definition = ShapeDefinition { where_clause, ..ShapeDefinition::table(table) };
         let relation = Arc::clone(&self.relations[self.next_slot as usize % 3]);
         self.encoder.add_shape(slot, handle, first, &relation, &definition).unwrap();
         self.shapes.push(RecoveredShape { slot, handle, first, relation, definition });

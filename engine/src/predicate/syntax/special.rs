@@ -57,7 +57,7 @@ pub(super) fn primary(tokens: &mut Tokens) -> Result<Ast, WhereError> {
         Some(Token::LParen) => brackets(tokens),
         Some(Token::Word(word)) if word.quote_style.is_some() => name(tokens),
         Some(Token::Word(word)) => word_primary(tokens, &word.value.to_ascii_lowercase()),
-        Some(Token::Placeholder(_)) => Err(tokens.unsupported("a parameter")),
+        Some(Token::Placeholder(name)) => Ok(Ast::leaf(tokens.parameter(&name)?, at)),
         Some(
             Token::EscapedStringLiteral(_)
             | Token::UnicodeStringLiteral(_)

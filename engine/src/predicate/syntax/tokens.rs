@@ -1,11 +1,13 @@
 //! Tokens: a clause cut up by sqlparser, blanks and comments left out, each with its place; and the
 //! bounds that are checked before anything is built.
 
+use super::tree::Kind;
+use crate::predicate::Params;
 use crate::predicate::error::{Position, WhereError};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Location, Token, Tokenizer, Word};
 
-/// A clause's longest text.
+/// A clause's longest text, with that of its parameters.
 pub(crate) const CLAUSE_BYTES_MAX: usize = 64 << 10;
 /// The most tokens. `(("schema"."table"."column") = (-7)) OR` has 16.
 pub(crate) const TOKENS_MAX: usize = 16_000;
@@ -13,18 +15,38 @@ pub(crate) const TOKENS_MAX: usize = 16_000;
 /// some frames of stack.
 pub(crate) const NESTING_MAX: usize = 50;
 
+/// Where which parameters stand.
+#[derive(Debug, Default)]
+pub(crate) struct Places(Vec<(Position, usize)>);
+
+impl Places {
+    /// An error of a constant that is a parameter, as one of that.
+    pub(crate) fn named(&self, error: WhereError) -> WhereError {
+        let WhereError::InvalidConstant { type_name, text, position } = error else { return error };
+        match self.0.iter().find(|(place, _)| *place == position) {
+            Some(&(_, number)) => {
+                WhereError::InvalidParameter { number, type_name, text, position }
+            }
+            None => WhereError::InvalidConstant { type_name, text, position },
+        }
+    }
+}
+
 /// A clause's tokens, and where the parser is in them.
 pub(super) struct Tokens {
     tokens: Vec<(Token, Position)>,
+    params: Box<Params>,
+    places: Places,
     end: Position,
     next: usize,
     nesting: usize,
 }
 
 impl Tokens {
-    pub(super) fn new(clause: &str) -> Result<Tokens, WhereError> {
-        if clause.len() > CLAUSE_BYTES_MAX {
-            let bytes = clause.len();
+    pub(super) fn new(clause: &str, params: &Params) -> Result<Tokens, WhereError> {
+        let texts = params.iter().flatten().map(|text| text.len());
+        let bytes = clause.len() + texts.sum::<usize>();
+        if bytes > CLAUSE_BYTES_MAX {
             return Err(WhereError::TooLong { bytes, bytes_max: CLAUSE_BYTES_MAX });
         }
         let dialect = PostgreSqlDialect {};
@@ -41,7 +63,8 @@ impl Tokens {
             let (what, position) = ("words and signs", *position);
             return Err(WhereError::TooComplex { what, count_max: TOKENS_MAX, position });
         }
-        Ok(Tokens { tokens, end: end_of(clause), next: 0, nesting: 0 })
+        let (params, places) = (params.into(), Places::default());
+        Ok(Tokens { tokens, params, places, end: end_of(clause), next: 0, nesting: 0 })
     }
 
     /// The next token, if there is one.
@@ -102,9 +125,33 @@ impl Tokens {
         if self.take_word(word) { Ok(()) } else { Err(self.unexpected(word)) }
     }
 
-    /// Fails unless the text ends here.
-    pub(super) fn end(&self) -> Result<(), WhereError> {
-        if self.peek().is_none() { Ok(()) } else { Err(self.unexpected("an operator or the end")) }
+    /// Fails unless the text ends here, and has every parameter in it.
+    pub(super) fn end(self) -> Result<Places, WhereError> {
+        if self.peek().is_some() {
+            return Err(self.unexpected("an operator or the end"));
+        }
+        let used = |number: &usize| self.places.0.iter().any(|(_, used)| used == number);
+        match (1..=self.params.len()).find(|number| !used(number)) {
+            Some(number) => Err(WhereError::UnusedParameter { number, position: self.end }),
+            None => Ok(self.places),
+        }
+    }
+
+    /// Takes the parameter `name`, as the constant that it is.
+    pub(super) fn parameter(&mut self, name: &str) -> Result<Kind, WhereError> {
+        let number = name.strip_prefix('$').filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
+        let Some(number) = number.and_then(|digits| digits.parse::<usize>().ok()) else {
+            return Err(self.unsupported("a parameter that is not $1, $2 and so on"));
+        };
+        let (position, given) = (self.place(), self.params.len());
+        let value = number.checked_sub(1).and_then(|index| self.params.get(index));
+        let Some(value) = value else {
+            return Err(WhereError::UnknownParameter { number, given, position });
+        };
+        let kind = value.as_ref().map_or(Kind::Null, |text| Kind::Text(text.to_string()));
+        self.places.0.push((position, number));
+        self.advance();
+        Ok(kind)
     }
 
     /// The error that the next token is not what was `expected`.
