@@ -176,8 +176,11 @@ fn refused(definition: &ShapeDefinition, source: DefinitionError) -> AddError {
 impl Inner {
     fn relation_of(&self, definition: &ShapeDefinition) -> Result<Arc<Relation>, AddError> {
         let table = &definition.table;
-        let relation = self.control.registry.relation(table);
-        relation.ok_or_else(|| AddError::UnknownTable { table: table.clone() })
+        let known = self.control.registry.relation(table);
+        match known.ok_or_else(|| AddError::UnknownTable { table: table.clone() })? {
+            Known { outdated: true, .. } => Err(AddError::Altered { table: table.clone() }),
+            Known { relation, .. } => Ok(relation),
+        }
     }
 
     fn check_durable(
