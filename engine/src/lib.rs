@@ -1,10 +1,11 @@
 //! walfan fans Postgres's write-ahead log out to hundreds of thousands of shapes.
 //!
-//! A *shape* is a table with a WHERE clause and some of its columns ([`ShapeDefinition`]), named by a
-//! [`Handle`]. What commits reaches the engine as [`Fragment`]s of transactions through its one [`Publisher`]. Every
-//! shard routes them to its shapes and writes them to its log, once, with the sets of shapes that
-//! they went to; [`Engine::read`] reads one shape's log. A shape may have a [`Consumer`] beside its
-//! log: behind a mailbox of its own, or inline on the shard's thread ([`ConsumerSpec`]).
+//! A *shape* is a table with a WHERE clause and some of its columns ([`ShapeDefinition`]), named by
+//! a [`Handle`]. What commits reaches the engine as [`Fragment`]s of transactions through its one
+//! [`Publisher`]. Every shard routes them to its shapes and writes them to its log, once, with the
+//! sets of shapes that they went to; [`Engine::read`] reads one shape's log. A shape may have a
+//! [`Consumer`] beside its log: behind a mailbox of its own, or inline on the shard's thread
+//! ([`ConsumerSpec`]).
 //!
 //! What travels back is one number that only rises, the flushed LSN ([`Engine::flushed_lsn`]):
 //! every transaction at or below it is durable, and reported as flushed by each consumer that owns

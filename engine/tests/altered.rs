@@ -240,17 +240,21 @@ fn c01_shapes_of_an_altered_table_are_added_before_its_next_row() {
     world.only_items_ended("was altered", &firsts(5..6));
 }
 
-/// Which columns are keys says nothing of what rows mean (G05).
+/// Which columns are keys says nothing of what rows mean (G05), unless a shape selects the key.
 #[test]
-fn g05_another_replica_identity_alters_nothing() {
+fn g05_another_primary_key_ends_the_shapes_that_select_columns_and_no_others() {
     let mut world = World::new();
+    let some = shape("kind = 'a'").with_columns(["note"]);
+    let some = vec![(some, ConsumerSpec::Log); 2];
+    let some = world.engine.add_shapes(some).unwrap();
     let columns = world.items.columns.iter();
     let keys = columns.map(|c| Column::new(&c.name, c.type_oid, true)).collect();
     let full = Arc::new(Relation::new(16_384, world.items.table.clone(), keys));
     publish_rows(&mut world.publisher, &world.items, 1..3, "a");
     publish_rows(&mut world.publisher, &full, 3..6, "a");
     assert_eq!(world.engine.wait_flushed(Lsn::new(5), LONG).unwrap(), Lsn::new(5));
-    assert_eq!(world.engine.metrics().invalidated, 0);
+    assert_eq!(world.engine.metrics().invalidated, some.len() as u64);
+    assert!(some.iter().all(|&handle| is_unknown(&world.engine, handle)));
     assert_eq!(log_of(&world.engine, world.of_items[4]), firsts(1..6));
 }
 

@@ -311,7 +311,11 @@ fn transactions() -> impl Strategy<Value = Vec<Vec<Change>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 12,
+        failure_persistence: None,
+        ..Default::default()
+    })]
     #[test]
     fn what_shapes_are_told_is_what_a_plain_model_says(
         plans in prop::collection::vec(
@@ -374,7 +378,7 @@ fn lists_of_columns_that_say_nothing_are_refused_with_their_place() {
     assert_eq!(engine.shapes(), []);
 }
 
-/// What the definitions of a directory say is what they said, and spellings have one canonical text.
+/// What a directory's definitions say is what they said; spellings have one canonical text.
 #[test]
 fn definitions_come_back_and_have_one_text_for_all_their_spellings() {
     let dir = tempfile::tempdir().unwrap();

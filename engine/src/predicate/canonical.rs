@@ -116,7 +116,7 @@ mod tests {
             "id IS DISTINCT FROM 1 OR name IS NOT DISTINCT FROM 'a'",
             "id BETWEEN 1 AND 2 AND price NOT BETWEEN SYMMETRIC 3 AND 1e0",
             "id NOT IN (1, 2, NULL)",
-            "name NOT LIKE 'a#%' ESCAPE '#' AND name ILIKE 'b%' AND name NOT ILIKE '\\'",
+            "name NOT LIKE 'a#%' ESCAPE '#' AND name ILIKE 'b%' AND name NOT ILIKE 'a\\\\b'",
             "CASE id WHEN 1 THEN true ELSE false END AND CASE WHEN flag THEN id = 2 END",
             "coalesce(name, 'x') || substring(name FROM 2 FOR 3) = trim(LEADING 'a' FROM name)",
             "tags[1] = 'a' AND tags @> ARRAY['a', name] AND tags <@ '{b}' AND tags && ARRAY[name]",

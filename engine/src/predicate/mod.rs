@@ -61,8 +61,8 @@ pub(crate) struct Equality {
     pub(crate) key: Key,
 }
 
-/// What the parameters `$1`, `$2` and so on of a clause are: texts as they would stand in quotes, or
-/// NULL.
+/// What the parameters `$1`, `$2` and so on of a clause are: texts as they would stand in quotes,
+/// or NULL.
 pub(crate) type Params = [Option<Box<str>>];
 
 /// Compiles `clause` against the columns of `relation`; no clause takes every row. A parameter

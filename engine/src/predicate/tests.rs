@@ -359,7 +359,7 @@ fn deep_trees_of_every_shape_are_refused_within_a_small_stack() {
 
 #[test]
 fn a_row_is_matched_exactly_and_null_never() {
-    let columns = vec![Column::new("id", 20, true), Column::new("name", 25, false)];
+    let columns = vec![Column::new("id", 20, false), Column::new("name", 25, false)];
     let relation = Arc::new(Relation::new(1, TableName::new("public", "items"), columns));
     let matches = |clause, old: Option<[Value<'_>; 2]>, new: [Value<'_>; 2]| {
         let predicate = compile(&relation, clause).unwrap();

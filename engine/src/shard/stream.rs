@@ -2,6 +2,7 @@
 //! routed and logged and joins the wave; at the commit everything that waited for it moves.
 
 use super::Shard;
+use super::slots::Cold;
 use crate::words::{ChangeRef, Fragment, Lsn, Offset, Operation, Relation, Routed, Slot};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -152,18 +153,17 @@ impl Shard {
         self.invalidate_routed(change.relation().oid, &cause, |_| true);
     }
 
-    /// Invalidates the shapes of a table that are routed to and were compiled against a relation
-    /// that `is_meant`. Those that begin after the open transaction have no part in what it holds.
+    /// Invalidates the shapes of a table that are routed to and that `is_meant`. Those that begin after the open transaction have no part in what it holds.
     pub(super) fn invalidate_routed(
         &mut self,
         relation_oid: u32,
         cause: &str,
-        is_meant: impl Fn(&Arc<Relation>) -> bool,
+        is_meant: impl Fn(&Cold) -> bool,
     ) {
         let mut slots = Vec::new();
         self.router.slots_of(relation_oid).for_each(|slot| slots.push(slot));
         for slot in slots {
-            if self.slots.get_mut(slot).is_some_and(|entry| is_meant(&entry.cold.relation)) {
+            if self.slots.get_mut(slot).is_some_and(|entry| is_meant(&entry.cold)) {
                 self.invalidate(slot, cause);
             }
         }

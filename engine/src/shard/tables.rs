@@ -14,6 +14,14 @@ struct Version {
     shapes: usize,
 }
 
+/// What an announcement contradicts.
+#[derive(Default)]
+struct Against {
+    versions: Vec<Arc<Relation>>,
+    /// The table is the same, but not its key.
+    rekeyed: bool,
+}
+
 /// See the file's head. Holds nothing of a table whose last shape has left.
 #[derive(Default)]
 pub(super) struct Tables {
@@ -65,18 +73,25 @@ impl Tables {
         }
     }
 
-    /// The versions that cannot be while a change of `relation` comes: they have its OID or its
-    /// name, and are not the same. Costs nothing for a relation that was looked at just before.
+    /// What cannot be while a change of `relation` comes: versions that have its OID
+    /// or its name, and are not the same. Costs nothing for a relation that was looked at just before.
     #[inline]
-    fn against(&mut self, relation: &Arc<Relation>) -> Vec<Arc<Relation>> {
+    fn against(&mut self, relation: &Arc<Relation>) -> Against {
         if self.agreed.as_ref().is_some_and(|agreed| Arc::ptr_eq(agreed, relation)) {
-            return Vec::new();
+            return Against::default();
         }
         self.look_up(relation)
     }
 
     #[cold]
-    fn look_up(&mut self, relation: &Arc<Relation>) -> Vec<Arc<Relation>> {
+    fn look_up(&mut self, relation: &Arc<Relation>) -> Against {
+        let mut rekeyed = false;
+        for known in self.versions.get_mut(&relation.oid).into_iter().flatten() {
+            if is_same(&known.relation, relation) && known.relation.columns != relation.columns {
+                known.relation = Arc::clone(relation);
+                rekeyed = true;
+            }
+        }
         self.agreed = Some(Arc::clone(relation));
         let of_name = self.oids.get(&relation.table).into_iter().flatten();
         let oids = of_name.filter(|oid| **oid != relation.oid).chain([&relation.oid]);
@@ -86,7 +101,8 @@ impl Tables {
                 known.relation.oid == relation.oid || known.relation.table == relation.table;
             concerned && !is_same(&known.relation, relation)
         });
-        against.map(|known| Arc::clone(&known.relation)).collect()
+        let versions = against.map(|known| Arc::clone(&known.relation)).collect();
+        Against { versions, rekeyed }
     }
 }
 
@@ -96,8 +112,12 @@ impl Shard {
     /// that is routed to begins after the change, so none of them is ahead of it in a replay.
     #[inline]
     pub(super) fn notice_relation(&mut self, relation: &Arc<Relation>) {
-        for outdated in self.tables.against(relation) {
+        let Against { versions, rekeyed } = self.tables.against(relation);
+        for outdated in versions {
             self.end_version(&outdated, relation);
+        }
+        if rekeyed {
+            self.end_rekeyed(relation);
         }
     }
 
@@ -105,6 +125,15 @@ impl Shard {
     pub(super) fn is_current(&self, relation: &Arc<Relation>) -> bool {
         let known = self.control.registry.relation(&relation.table);
         known.is_some_and(|known| !known.outdated && is_same(&known.relation, relation))
+    }
+
+    /// Another primary key ends those who select columns, because it is one of them.
+    #[cold]
+    fn end_rekeyed(&mut self, relation: &Relation) {
+        let cause = format!("the primary key of {} was altered: add the shape again", relation.table);
+        self.invalidate_routed(relation.oid, &cause, |cold| {
+            cold.view.columns().is_some() && cold.relation.columns != relation.columns
+        });
     }
 
     fn end_version(&mut self, outdated: &Arc<Relation>, by: &Relation) {
@@ -116,12 +145,12 @@ impl Shard {
         let cause = format!("table {} {what}: add the shape again", outdated.table);
         // Who compiles against the same announcement from here on is refused.
         self.control.registry.outdate(outdated);
-        self.invalidate_routed(outdated.oid, &cause, |relation| is_same(relation, outdated));
+        self.invalidate_routed(outdated.oid, &cause, |cold| is_same(&cold.relation, outdated));
     }
 }
 
 /// Whether two announcements mean the same rows of the same table. Which columns are keys depends
-/// on the replica identity, and changes nothing for a shape.
+/// on the replica identity, and changes nothing for a shape that selects all columns.
 fn is_same(known: &Arc<Relation>, relation: &Arc<Relation>) -> bool {
     if Arc::ptr_eq(known, relation) {
         return true;

@@ -204,9 +204,9 @@ impl TransactionBuilder {
         Ok(())
     }
 
-    /// Appends the update of row `old` to `new`. One that changes the primary key takes one row away
-    /// and brings another: it becomes a delete of `old` and an insert of all of `new`, the second at
-    /// the op index after the first one's.
+    /// Appends the update of row `old` to `new`. One that changes the primary key takes one row
+    /// away and brings another: it becomes a delete of `old` and an insert of all of `new`, the
+    /// second at the op index after the first one's.
     pub fn update<'v>(
         &mut self,
         relation: &Arc<Relation>,
