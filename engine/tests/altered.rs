@@ -303,3 +303,34 @@ fn g01_a_truncate_ends_every_shape_of_its_table_and_no_others() {
     world.engine.remove_shape(late).unwrap();
     world.only_items_ended("was truncated (at 0/3_2)", &[firsts(3..4), firsts(5..6)].concat());
 }
+
+/// What a source sends again after a restart is older than shapes that were added meanwhile.
+#[test]
+fn g01_a_truncate_that_comes_again_does_not_end_who_came_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let items = items();
+    let open = || {
+        let (engine, publisher) = small().directory(dir.path()).start().unwrap();
+        engine.learn(Arc::clone(&items));
+        (engine, publisher)
+    };
+    // Of these commits nothing is logged, so they are not known after the restart.
+    let send = |publisher: &mut Publisher| {
+        publish_rows(publisher, &items, 1..3, "b");
+        let mut transaction = TransactionBuilder::new(1, Lsn::new(3));
+        transaction.truncate(&items);
+        publisher.publish(transaction.commit(Lsn::new(4))).unwrap();
+    };
+    let (engine, mut publisher) = open();
+    send(&mut publisher);
+    assert_eq!(engine.wait_flushed(Lsn::new(3), LONG).unwrap(), Lsn::new(3));
+    let added = vec![(shape("kind = 'a'"), ConsumerSpec::Log); 2];
+    let added = engine.add_shapes(added).unwrap();
+    engine.shutdown(LONG).unwrap();
+    drop((engine, publisher));
+    let (engine, mut publisher) = open();
+    send(&mut publisher);
+    publish_rows(&mut publisher, &items, 4..6, "a");
+    assert_eq!(engine.wait_flushed(Lsn::new(5), LONG).unwrap(), Lsn::new(5));
+    assert!(added.iter().all(|&handle| log_of(&engine, handle) == firsts(4..6)));
+}
