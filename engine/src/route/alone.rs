@@ -2,7 +2,7 @@
 //! or what finding them costs. A shard routes with the same one.
 
 use super::{RouteError, Router};
-use crate::predicate::{EvalError, FullRow, Predicate, RowView, WhereError, compile};
+use crate::predicate::{EvalError, FullRow, Predicate, RowView, WhereError, compile_with};
 use crate::words::{ChangeRef, Relation, Routed, Slot};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -98,7 +98,7 @@ impl ClauseIndex {
     /// # Errors
     /// When the clause is no SQL, is outside of the language, or does not fit the table.
     pub fn compile(&self, clause: Option<&str>) -> Result<CompiledClause, WhereError> {
-        let predicate = compile(&self.relation, clause)?;
+        let predicate = compile_with(&self.relation, clause, &[])?;
         Ok(CompiledClause { relation_oid: self.relation.oid, predicate })
     }
 
@@ -115,7 +115,7 @@ impl ClauseIndex {
         debug_assert_eq!(clause.relation_oid, self.relation.oid, "a clause of another table");
         let slot = Slot::new(self.next);
         self.next += 1;
-        self.router.insert(slot, self.relation.oid, &clause.predicate);
+        self.router.insert(slot, self.relation.oid, None, &clause.predicate);
         self.clauses.insert(slot, clause.predicate.clone());
         slot
     }
@@ -123,7 +123,7 @@ impl ClauseIndex {
     /// Takes a clause out; whether it was in.
     pub fn remove(&mut self, slot: Slot) -> bool {
         let Some(predicate) = self.clauses.remove(&slot) else { return false };
-        self.router.remove(slot, self.relation.oid, &predicate);
+        self.router.remove(slot, self.relation.oid, None, &predicate);
         true
     }
 

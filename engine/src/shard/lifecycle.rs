@@ -95,7 +95,8 @@ impl Shard {
         let Prepared { handle, relation, predicate, view, consumer, .. } = shape;
         let has_consumer = consumer.has_factory();
         let hung = Vec::new();
-        let cold = Cold { handle, relation, predicate, view, first, incarnation: 0, hung, consumer };
+        let cold =
+            Cold { handle, relation, predicate, view, first, incarnation: 0, hung, consumer };
         let entry = Entry {
             state: if has_consumer { Lifecycle::Dead } else { Lifecycle::Running },
             ack: cold.consumer.ack(),

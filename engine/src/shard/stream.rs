@@ -3,7 +3,7 @@
 
 use super::Shard;
 use super::slots::Cold;
-use crate::words::{ChangeRef, Fragment, Lsn, Offset, Operation, Relation, Routed, Slot};
+use crate::words::{ChangeRef, Fragment, Lsn, Offset, Operation, Routed, Slot};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;

@@ -130,7 +130,8 @@ impl Shard {
     /// Another primary key ends those who select columns, because it is one of them.
     #[cold]
     fn end_rekeyed(&mut self, relation: &Relation) {
-        let cause = format!("the primary key of {} was altered: add the shape again", relation.table);
+        let cause =
+            format!("the primary key of {} was altered: add the shape again", relation.table);
         self.invalidate_routed(relation.oid, &cause, |cold| {
             cold.view.columns().is_some() && cold.relation.columns != relation.columns
         });
@@ -174,7 +175,8 @@ mod tests {
 
     fn against(tables: &mut Tables, relation: &Arc<Relation>) -> Vec<(u32, String)> {
         let against = tables.against(relation);
-        against.iter().map(|known| (known.oid, known.table.name.to_string())).collect()
+        let versions = against.versions.iter();
+        versions.map(|known| (known.oid, known.table.name.to_string())).collect()
     }
 
     #[test]
