@@ -264,3 +264,40 @@ where
         (self.0)(delivery, context)
     }
 }
+
+/// A consumer that takes a while to be dropped, and says when it is.
+struct Lingers(Arc<AtomicUsize>);
+
+impl Consumer for Lingers {
+    fn handle(&mut self, _: &Delivery<'_>, _: &mut Context<'_>) -> Result<(), ConsumerError> {
+        Err("as the test wants".into())
+    }
+}
+
+impl Drop for Lingers {
+    fn drop(&mut self) {
+        // Long enough for a successor that does not wait to be made meanwhile.
+        std::thread::sleep(Duration::from_millis(50));
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn r06_the_dead_is_dropped_before_its_successor_is_made() {
+    for placement in PLACEMENTS {
+        let (engine, mut publisher, items) = world();
+        let (living, together) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (lives, met) = (Arc::clone(&living), Arc::clone(&together));
+        let spec = placed(placement, Ack::Consumer, move |start: &Start<'_>| {
+            let before = lives.fetch_add(1, Ordering::SeqCst);
+            met.fetch_max(before, Ordering::SeqCst);
+            Ok(Started::new(Box::new(Lingers(Arc::clone(&lives))), start.resume()))
+        });
+        engine.add_shape(shape(""), spec).unwrap();
+        wait_until("it runs", || engine.metrics().lagging == 0);
+        publish_rows(&mut publisher, &items, 1..2, "a");
+        wait_for(&engine, |event| matches!(event, Event::Undeliverable { .. }));
+        wait_until("the last one's end", || living.load(Ordering::SeqCst) == 0);
+        assert_eq!(together.load(Ordering::SeqCst), 0, "{placement:?}");
+    }
+}

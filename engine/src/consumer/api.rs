@@ -130,6 +130,12 @@ impl Reporter {
         self.mailbox.link().wake.notify();
         Ok(())
     }
+
+    /// Where the report lies, for who tests what happens when a mark or a note is lost.
+    #[cfg(test)]
+    pub(crate) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
 }
 
 /// Whether the flushed LSN waits for a consumer. Consumers report in both modes.

@@ -188,7 +188,7 @@ impl Pool {
     }
 
     /// Sleeps until there is work; `look` is asked a last time before.
-    pub(super) fn rest(&self, look: impl FnOnce() -> bool) {
+    pub(crate) fn rest(&self, look: impl FnOnce() -> bool) {
         self.idle.fetch_add(1, Ordering::Relaxed);
         // Pairs with the fence in `ring`.
         fence(Ordering::SeqCst);

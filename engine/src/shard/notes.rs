@@ -294,7 +294,10 @@ impl Shard {
     fn check_bytes(&mut self, slot: Slot) {
         let of_consumer = |entry: &&mut Entry| entry.ack == crate::consumer::Ack::Consumer;
         let Some(entry) = self.slots.get_mut(slot).filter(of_consumer) else { return };
-        if !entry.owed.owes() {
+        // While its mail waits for a runner it is not to blame, whoever looks idle: one that was
+        // woken may not have come to run yet (R17).
+        let waits = entry.mailbox.as_ref().is_some_and(|mailbox| mailbox.seat().is_queued());
+        if waits || !entry.owed.owes() {
             return;
         }
         let (from, bytes_max) = (entry.owed.from, self.limits.consumer_bytes_max);

@@ -1,0 +1,156 @@
+//! Deaths, and what is said of them twice, late or too early.
+
+use super::*;
+
+/// R9: its consumer may be in a runner's hands by the time that the verdict is read.
+#[test]
+fn r09_a_factory_that_answers_while_it_is_given_up_has_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (watch, now) = (Mutex::new(hand.watch.take().unwrap()), hand.now);
+    let factory = Arc::new(move |start: &Start<'_>| {
+        let mut watch = watch.lock();
+        for seconds in [0, 1_000] {
+            watch.tick(now + Duration::from_secs(seconds));
+        }
+        Ok(Started::new(Box::new(Handler(reports)), start.resume()))
+    });
+    let (handle, _) = hand.add_with(ConsumerSpec::Mailbox { factory, ack: Ack::Consumer });
+    hand.run();
+    for commit in 1..4 {
+        hand.publish(commit..=commit);
+        hand.run();
+    }
+    assert_eq!((hand.living(), hand.flushed()), (vec![handle], 3));
+    assert_eq!((hand.counters().deaths.get(), hand.counters().lagging.get()), (0, 0));
+}
+
+/// R6: a send that finds the channel disconnected and the runner's note tell of one death. Either
+/// is enough.
+#[test]
+fn r06_one_death_that_is_seen_twice_or_once_is_one_death() {
+    for note_is_lost in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hand = ByHand::open(dir.path());
+        let runner = Runner::new(Arc::clone(&hand.inner.pool), Arc::clone(&hand.links));
+        let runner = Mutex::new(Some(runner));
+        let reporter: Arc<Mutex<Option<Reporter>>> = Arc::default();
+        let (found, seen) = (Arc::clone(&reporter), Arc::new(Mutex::new(Vec::new())));
+        // On the shard's thread, before the other one's turn: that one dies by then.
+        let runs = Arc::new(move |delivery: &Delivery<'_>| {
+            if delivery.commit_lsn() == Lsn::new(2) {
+                let mut runner = runner.lock().take().unwrap();
+                assert!(runner.run_one().unwrap());
+                let reporter = found.lock().take().unwrap();
+                if note_is_lost {
+                    assert!(reporter.mailbox().take_note().is_some());
+                }
+            }
+        });
+        let factory = move |start: &Start<'_>| {
+            let runs = Arc::clone(&runs);
+            let handle = move |delivery: &Delivery<'_>, context: &mut Context<'_>| {
+                runs(delivery);
+                reports(delivery, context)
+            };
+            Ok(Started::new(Box::new(Handler(handle)), start.resume()))
+        };
+        hand.add_with(ConsumerSpec::Inline { factory: Arc::new(factory), ack: Ack::Consumer });
+        let sees = Arc::clone(&seen);
+        let factory = move |start: &Start<'_>| {
+            let (incarnation, sees) = (start.incarnation(), Arc::clone(&sees));
+            *reporter.lock() = Some(start.reporter());
+            let handle = move |delivery: &Delivery<'_>, context: &mut Context<'_>| {
+                if incarnation == 1 {
+                    return Err("as the test wants".into());
+                }
+                sees.lock().push(delivery.commit_lsn().as_u64());
+                reports(delivery, context)
+            };
+            Ok(Started::new(Box::new(Handler(handle)), start.resume()))
+        };
+        hand.add_with(ConsumerSpec::Mailbox { factory: Arc::new(factory), ack: Ack::Consumer });
+        hand.run();
+        hand.publish(1..=1);
+        hand.pump();
+        hand.publish(2..=2);
+        hand.run();
+        let counters = hand.counters();
+        assert_eq!((counters.deaths.get(), counters.retries.get()), (1, 1), "{note_is_lost}");
+        assert_eq!((counters.restarts.get(), counters.lagging.get()), (1, 0));
+        assert_eq!((&*seen.lock(), hand.flushed()), (&vec![1, 2], 2), "the retry is the replay");
+    }
+}
+
+/// An inline consumer that died comes back by way of a mailbox, and then to its shard (3.2).
+#[test]
+fn an_inline_consumer_that_died_is_its_shards_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let factory = |start: &Start<'_>| {
+        let incarnation = start.incarnation();
+        let handle = move |delivery: &Delivery<'_>, context: &mut Context<'_>| {
+            if incarnation == 1 && delivery.commit_lsn() == Lsn::new(2) {
+                return Err("as the test wants".into());
+            }
+            reports(delivery, context)
+        };
+        Ok(Started::new(Box::new(Handler(handle)), start.resume()))
+    };
+    hand.add_with(ConsumerSpec::Inline { factory: Arc::new(factory), ack: Ack::Consumer });
+    hand.run();
+    for commit in 1..=2 {
+        hand.publish(commit..=commit);
+        hand.run();
+    }
+    let before = hand.counters().handled_inline.get();
+    hand.publish(3..=5);
+    // No runner has a hand in it.
+    hand.settle();
+    assert_eq!((hand.flushed(), hand.counters().handled_inline.get()), (5, before + 3));
+}
+
+/// The first restart is immediate, later ones are paced, and nobody is condemned for that (3.6).
+#[test]
+fn restarts_after_the_first_are_paced() {
+    let dir = tempfile::tempdir().unwrap();
+    // One in ten milliseconds.
+    let builder = Engine::builder().directory(dir.path()).restarts_per_second(100);
+    let mut hand = ByHand::with(builder);
+    let window = Duration::from_millis(10);
+    for _ in 0..5 {
+        let factory = |start: &Start<'_>| match start.incarnation() {
+            1 | 2 => Err("as the test wants".into()),
+            _ => Ok(Started::new(Box::new(Handler(reports)), start.resume())),
+        };
+        hand.add_with(ConsumerSpec::Mailbox { factory: Arc::new(factory), ack: Ack::Consumer });
+    }
+    hand.run();
+    assert_eq!(hand.counters().deaths.get(), 10, "each was restarted once");
+    for started in 1..=5 {
+        hand.now += window;
+        hand.run();
+        assert_eq!(hand.counters().restarts.get(), started);
+    }
+    hand.publish(1..=1);
+    hand.run();
+    assert_eq!((hand.living().len(), hand.flushed()), (5, 1));
+}
+
+/// R10: what a runner took and has not run is run by others when it ends.
+#[test]
+fn r10_a_runner_that_ends_leaves_its_queue_to_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    for _ in 0..3 {
+        hand.add_with(mailbox(Ack::Consumer, reports));
+    }
+    hand.run();
+    hand.publish(1..=1);
+    hand.pump();
+    let mut ends = Runner::new(Arc::clone(&hand.inner.pool), Arc::clone(&hand.links));
+    assert!(ends.run_one().unwrap(), "it takes all three, and runs one");
+    drop(ends);
+    hand.run();
+    assert_eq!(hand.flushed(), 1);
+}

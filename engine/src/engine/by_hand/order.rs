@@ -1,0 +1,122 @@
+//! Which message lies before which one in a shard's channel, and what is durable by then.
+
+use super::*;
+use crate::log::{BLOCK_BYTES_MAX, Directory, recover};
+use crate::words::Slot;
+
+/// R3: a shape that ends before its beginning is durable is not there when both are.
+#[test]
+fn r03_a_shape_that_ends_before_its_record_is_durable_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (altered, added) = hand.add();
+    hand.publisher.publish(row(&relation(1), 1)).unwrap();
+    hand.settle();
+    assert_eq!(added.try_recv(), Ok(Ok(1)));
+    assert_eq!((hand.living(), hand.shapes()), (vec![], 0), "{altered} is invalidated");
+    hand.inner.control.registry.learn(relation(1));
+    // The same for a batch that is in sync while its shapes end.
+    let definition = ShapeDefinition::table(relation(1).table.clone());
+    let handle = Handle::new(hand.inner.take_handles(1));
+    let shape = hand.inner.prepare(handle, definition, ConsumerSpec::Log).unwrap();
+    let added = hand.send(|reply| Message::Add(vec![shape], reply));
+    hand.pump.step(hand.now);
+    let ended = hand.send(|reply| Message::InvalidateAll("as the test wants".into(), reply));
+    hand.pump.step(hand.now);
+    hand.settle();
+    assert_eq!((added.try_recv(), ended.try_recv()), (Ok(Ok(1)), Ok(Ok(1))));
+    assert_eq!((hand.living(), hand.shapes()), (vec![], 0));
+}
+
+/// R16: Stop is the last message. What lies behind it is not done, and nobody is told that it was.
+#[test]
+fn r16_nothing_is_done_behind_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (handle, _) = hand.add();
+    hand.settle();
+    let place = hand.inner.control.registry.place(handle).unwrap();
+    hand.publish(1..=1);
+    hand.inner.shards[0].messages.send(Message::Stop(hand.now)).unwrap();
+    let removed = hand.send(|reply| Message::Remove(handle, place.slot, reply));
+    let ended = hand.send(|reply| Message::InvalidateAll("as the test wants".into(), reply));
+    let (_, added) = hand.add();
+    // Of a table that is another one by now: its shapes cannot be invalidated any more.
+    hand.publisher.publish(row(&relation(1), 2)).unwrap();
+    hand.settle();
+    for answer in [removed, ended, added] {
+        assert_eq!(answer.try_recv(), Ok(Err(Refusal::Stopping)));
+    }
+    assert_eq!(hand.living(), [handle]);
+    let end = hand.pump.finish();
+    assert_eq!((end.durable, end.flushed), (Lsn::new(1), Lsn::new(1)));
+    drop((hand.inner, hand.publisher, hand.syncer, hand.runner, hand.watch, hand.links));
+    let again = ByHand::open(dir.path());
+    assert_eq!(again.living(), [handle]);
+}
+
+/// R3: nothing is answered, and nothing that is owed is forgiven, before the sync that it waits
+/// for.
+#[test]
+fn r03_answers_and_debts_wait_for_the_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (_, added) = hand.add();
+    let (silent, _) = hand.add_with(mailbox(Ack::Consumer, |_, _| Ok(())));
+    hand.pump();
+    assert!(added.is_empty() && hand.living().is_empty());
+    hand.run();
+    assert_eq!((added.try_recv(), hand.living().len()), (Ok(Ok(1)), 2));
+    hand.publish(1..=1);
+    hand.run();
+    assert_eq!(hand.flushed(), 0, "one is silent");
+    let removed = hand.remove(silent);
+    hand.pump();
+    assert_eq!((removed.len(), hand.flushed()), (0, 0));
+    hand.run();
+    assert_eq!((removed.try_recv(), hand.flushed()), (Ok(Ok(1)), 1));
+    hand.publish(2..=2);
+    hand.pump();
+    assert_eq!(hand.flushed(), 1, "the log owes it");
+    hand.run();
+    assert_eq!(hand.flushed(), 2);
+    let ended = hand.send(|reply| Message::InvalidateAll("as the test wants".into(), reply));
+    hand.pump();
+    assert!(ended.is_empty());
+    assert!(hand.events().iter().all(|event| !matches!(event, Event::Invalidated { .. })));
+    hand.run();
+    assert_eq!(ended.try_recv(), Ok(Ok(1)));
+    assert!(hand.events().iter().any(|event| matches!(event, Event::Invalidated { .. })));
+}
+
+/// R3: one shard takes its part, the other one has no slot left to give.
+#[test]
+fn r03_what_one_shard_took_goes_if_another_one_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = Directory::open(dir.path(), 2).unwrap();
+    let device = Box::new(directory.shard_device(1).unwrap());
+    let found = recover(device, &directory.identity(1), BLOCK_BYTES_MAX).unwrap();
+    let (mut encoder, mut syncer) = (found.encoder, found.syncer);
+    let (slot, handle) = (Slot::new(u32::MAX - 3), Handle::new(1));
+    let definition = ShapeDefinition::table(relation(2).table.clone());
+    encoder.add_shape(slot, handle, Offset::ZERO, &relation(2), &definition).unwrap();
+    encoder.remove_shape(slot, handle, Offset::ZERO).unwrap();
+    syncer.commit(&encoder.take(Vec::new())).unwrap();
+    drop((encoder, syncer, found.log, directory));
+    let (engine, mut publisher) =
+        Engine::builder().shards(2).runners(1).directory(dir.path()).start().unwrap();
+    engine.learn(relation(2));
+    let spec = || {
+        let factory = Arc::new(|_: &Start<'_>| Err("its shape is taken out again".into()));
+        ConsumerSpec::Mailbox { factory, ack: Ack::Consumer }
+    };
+    let shapes = (0..6).map(|_| (definition.clone(), spec())).collect();
+    let refused = engine.add_shapes(shapes).unwrap_err();
+    assert!(matches!(refused, AddError::SlotsExhausted), "{refused}");
+    assert_eq!(engine.shapes(), []);
+    publisher.publish(row(&relation(2), 1)).unwrap();
+    let last = Lsn::new(1);
+    assert_eq!(engine.wait_flushed(last, Duration::from_secs(60)).unwrap(), last);
+    let metrics = engine.metrics();
+    assert_eq!((metrics.shapes, metrics.lagging, metrics.invalidated), (0, 0, 0));
+}

@@ -1,0 +1,189 @@
+//! Who waits for whom while time passes: deadlines, the sweep, and health.
+
+use super::*;
+use crate::control::Phase;
+use crate::sync::Ordering;
+
+const LONG: Duration = Duration::from_secs(1_000);
+
+type Handled = Result<(), ConsumerError>;
+
+/// Reports commits from `from` on.
+fn reports_from(
+    from: u64,
+) -> impl Fn(&Delivery<'_>, &mut Context<'_>) -> Handled + Clone + Send + Sync + 'static {
+    move |delivery, context| match delivery.commit_lsn().as_u64() {
+        commit if commit < from => Ok(()),
+        _ => reports(delivery, context),
+    }
+}
+
+/// R10: its clock stands still while it waits for a runner, and for the feeder; and when it was
+/// handed everything it runs.
+#[test]
+fn r10_who_waits_for_us_is_not_condemned_and_who_does_not_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (handle, _) = hand.add_with(mailbox(Ack::Consumer, reports_from(40)));
+    hand.run();
+    hand.publish(1..=1);
+    hand.run();
+    hand.publish(2..=2);
+    hand.pump();
+    // Its mail waits for a runner.
+    hand.watch(LONG);
+    hand.run();
+    assert_eq!(hand.living(), [handle]);
+    hand.publish(3..=30);
+    hand.pump();
+    assert_eq!(hand.counters().overflows.get(), 1);
+    assert!(hand.runner.run_one().unwrap());
+    // It has drained its mailbox, and waits for the feeder.
+    hand.watch(LONG);
+    hand.run();
+    assert_eq!(hand.living(), [handle]);
+    hand.publish(31..=40);
+    hand.run();
+    assert_eq!(hand.flushed(), 40);
+    let (silent, _) = hand.add_with(mailbox(Ack::Consumer, |_, _| Ok(())));
+    hand.run();
+    hand.publish(41..=41);
+    hand.run();
+    hand.watch(LONG);
+    hand.run();
+    assert_eq!((hand.living(), hand.flushed()), (vec![handle], 41));
+    let condemned =
+        |event: &Event| matches!(event, Event::Undeliverable { handle, .. } if *handle == silent);
+    assert!(hand.events().iter().any(condemned));
+}
+
+/// R17: a runner that was woken looks idle until it comes to run, and whoever waits for it is not
+/// to blame; who has handled everything and is silent is.
+#[test]
+fn r17_who_waits_for_a_runner_may_pin_more_than_its_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = Engine::builder().directory(dir.path()).consumer_bytes_max(1_000);
+    let mut hand = ByHand::with(builder);
+    let (handle, _) = hand.add_with(mailbox(Ack::Consumer, reports_from(40)));
+    hand.run();
+    // Time passes while a runner rests, and the shard looks at who pins too much.
+    let sweep = |hand: &mut ByHand| {
+        hand.now += Duration::from_secs(1);
+        let pool = Arc::clone(&hand.inner.pool);
+        pool.rest(|| {
+            hand.settle();
+            true
+        });
+    };
+    hand.publish(1..=40);
+    hand.pump();
+    assert!(hand.inner.shards[0].link.gauges.unflushed_bytes.load(Ordering::Relaxed) > 1_000);
+    sweep(&mut hand);
+    hand.run();
+    assert_eq!((hand.living(), hand.flushed()), (vec![handle], 40));
+    hand.add_with(mailbox(Ack::Consumer, |_, _| Ok(())));
+    hand.run();
+    hand.publish(41..=80);
+    hand.run();
+    assert_eq!((hand.living().len(), hand.flushed()), (2, 40), "while all runners are busy");
+    sweep(&mut hand);
+    assert_eq!((hand.living(), hand.flushed()), (vec![handle], 80));
+    let cause = |event: &Event| match event {
+        Event::Undeliverable { cause, .. } => cause.contains("and may leave 1000"),
+        _ => false,
+    };
+    assert!(hand.events().iter().any(cause));
+}
+
+/// R16: once stopping, deadlines stand still.
+#[test]
+fn r16_nobody_is_condemned_once_the_engine_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (handle, _) = hand.add_with(mailbox(Ack::Consumer, |_, _| Ok(())));
+    hand.run();
+    hand.publish(1..=1);
+    hand.run();
+    hand.inner.control.state.advance(Phase::Stopping);
+    hand.watch(LONG);
+    hand.run();
+    assert_eq!(hand.living(), [handle]);
+}
+
+/// A lease is renewed by asking again, and ends at the maximum (3.8).
+#[test]
+fn a_lease_has_a_maximum() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = Engine::builder().directory(dir.path()).lease_max(LONG);
+    let mut hand = ByHand::with(builder);
+    let defers = |_: &Delivery<'_>, context: &mut Context<'_>| {
+        context.defer(3 * LONG);
+        Ok(())
+    };
+    let (handle, _) = hand.add_with(mailbox(Ack::Consumer, defers));
+    hand.run();
+    hand.publish(1..=1);
+    hand.run();
+    hand.watch(LONG / 2);
+    hand.publish(2..=2);
+    hand.run();
+    assert_eq!(hand.living(), [handle]);
+    hand.watch(LONG);
+    hand.run();
+    assert_eq!(hand.living(), []);
+}
+
+/// The sweep is the backstop for a mark that is lost (3.8).
+#[test]
+fn the_sweep_finds_a_report_whose_mark_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let reporter: Arc<Mutex<Option<Reporter>>> = Arc::default();
+    let taken = Arc::clone(&reporter);
+    let factory = move |start: &Start<'_>| {
+        *taken.lock() = Some(start.reporter());
+        Ok(Started::new(
+            Box::new(Handler(|_: &Delivery<'_>, _: &mut Context<'_>| Ok(()))),
+            start.resume(),
+        ))
+    };
+    hand.add_with(ConsumerSpec::Mailbox { factory: Arc::new(factory), ack: Ack::Consumer });
+    hand.run();
+    hand.publish(1..=2);
+    hand.run();
+    reporter.lock().as_ref().unwrap().mailbox().raise_flushed(Lsn::new(1));
+    hand.run();
+    assert_eq!(hand.flushed(), 0);
+    hand.now += Duration::from_secs(1);
+    hand.run();
+    assert_eq!(hand.flushed(), 1);
+    reporter.lock().as_ref().unwrap().flushed(Lsn::new(2)).unwrap();
+    hand.run();
+    assert_eq!(hand.flushed(), 2, "a mark needs no clock");
+}
+
+/// INV12: healthy and stuck exclude each other.
+#[test]
+fn inv12_a_flushed_lsn_that_is_stuck_and_a_hung_sync_turn_health_red() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let red = |hand: &ByHand| hand.inner.control.vitals.red();
+    hand.add();
+    hand.run();
+    hand.watch(LONG);
+    assert_eq!(red(&hand), None, "nothing is owed");
+    hand.publish(1..=1);
+    hand.pump();
+    hand.watch(LONG);
+    assert!(red(&hand).unwrap().contains("the flushed LSN stands at 0/0"));
+    hand.run();
+    hand.watch(LONG);
+    assert_eq!(red(&hand), None);
+    hand.inner.control.vitals.sync_began(0, hand.now);
+    hand.watch(Duration::from_secs(20));
+    assert!(red(&hand).unwrap().contains("the sync of shard 0"));
+    assert_eq!(hand.living().len(), 1, "it invalidates nothing");
+    hand.inner.control.vitals.sync_ended(0);
+    hand.watch(LONG);
+    assert_eq!(red(&hand), None);
+}
