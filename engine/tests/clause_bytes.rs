@@ -181,6 +181,14 @@ fn check(clauses: &[String], values: Vec<Option<Vec<u8>>>) {
     }
 }
 
+#[test]
+fn the_clauses_of_every_operator_are_taken() {
+    let mut index = ClauseIndex::new(table::table());
+    for clause in table::CLAUSES {
+        index.add(Some(clause)).unwrap();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
     #[test]
@@ -189,6 +197,14 @@ proptest! {
         values in prop::collection::vec(value(), 2 * table::COLUMNS.len()),
     ) {
         check(&clauses, values);
+    }
+
+    #[test]
+    fn no_value_makes_a_clause_of_any_operator_panic(
+        values in prop::collection::vec(value(), 2 * table::COLUMNS.len()),
+    ) {
+        let clauses = table::CLAUSES.iter().map(|clause| (*clause).to_owned());
+        check(&clauses.chain(table::clauses_of_any()).collect::<Vec<_>>(), values);
     }
 
     #[test]

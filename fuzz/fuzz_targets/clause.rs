@@ -3,6 +3,7 @@
 
 #![no_main]
 
+#[allow(dead_code)]
 #[path = "table.rs"]
 mod table;
 

@@ -34,6 +34,39 @@ pub const COLUMNS: [(&str, u32); 28] = [
     ("un", 600),
 ];
 
+/// Written for a column `@` of each type.
+const OF_ANY: [&str; 3] = ["@ IS NULL", "@ IS DISTINCT FROM @", "@ = @"];
+/// Of every operator.
+pub const CLAUSES: [&str; 22] = [
+    "i4 / i2 > i8 % 3",
+    "nu * nu / 3 > round(nu, 2)",
+    "nu BETWEEN -1.5 AND 1e10",
+    "f8::numeric < f4",
+    "f8::int4 = nu::int8",
+    "tx::numeric = tx::int8",
+    "tx LIKE 'a%' AND vc ILIKE '%b_'",
+    "tx LIKE vc",
+    "tx ~ '^a.*[bc]$'",
+    "lower(tx) || upper(vc) = trim(bp)",
+    "substring(tx, i4, i2) = left(vc, i4)",
+    "bp = vc OR bp = tx",
+    "ts + iv > ts - iv OR da - da > i4",
+    "tz - tz < iv",
+    "ai @> '{1}' OR ai && '{2,3}' OR 3 = ANY (ai)",
+    "at @> ARRAY['a'] OR at <@ '{a,b}'",
+    "an[1] > 0 OR ai[i4] = 1",
+    "jb = '{}' OR jb::text = '{}'",
+    "js::text = '{}'",
+    "en = 'ok' OR en IN ('a', 'b')",
+    "f8::text = f4::text OR da::text = ts::text",
+    "uu::text = bi::text",
+];
+
+/// What is asked of a column of any type.
+pub fn clauses_of_any() -> impl Iterator<Item = String> {
+    COLUMNS.iter().flat_map(|(column, _)| OF_ANY.map(|clause| clause.replace('@', column)))
+}
+
 pub fn table() -> Arc<Relation> {
     let columns = COLUMNS.map(|(name, oid)| Column {
         is_enum: name == "en",
