@@ -285,7 +285,7 @@ impl Drop for Lingers {
 #[test]
 fn r06_the_dead_is_dropped_before_its_successor_is_made() {
     for placement in PLACEMENTS {
-        let (engine, mut publisher, items) = world();
+        let (engine, mut publisher, items) = world(LONG);
         let (living, together) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (lives, met) = (Arc::clone(&living), Arc::clone(&together));
         let spec = placed(placement, Ack::Consumer, move |start: &Start<'_>| {
