@@ -153,7 +153,8 @@ impl Shard {
         self.invalidate_routed(change.relation().oid, &cause, |_| true);
     }
 
-    /// Invalidates the shapes of a table that are routed to and that `is_meant`. Those that begin after the open transaction have no part in what it holds.
+    /// Invalidates the shapes of a table that are routed to and that `is_meant`. Those that begin
+    /// after the open transaction have no part in what it holds.
     pub(super) fn invalidate_routed(
         &mut self,
         relation_oid: u32,

@@ -73,8 +73,8 @@ impl Tables {
         }
     }
 
-    /// What cannot be while a change of `relation` comes: versions that have its OID
-    /// or its name, and are not the same. Costs nothing for a relation that was looked at just before.
+    /// What cannot be while a change of `relation` comes: versions that have its OID or its name,
+    /// and are not the same. Costs nothing for a relation that was looked at just before.
     #[inline]
     fn against(&mut self, relation: &Arc<Relation>) -> Against {
         if self.agreed.as_ref().is_some_and(|agreed| Arc::ptr_eq(agreed, relation)) {
