@@ -113,7 +113,9 @@ impl Shard {
             }
             self.invalidate_failed(change);
             if change.operation() == Operation::Truncate {
-                self.invalidate_truncated(change, &routed);
+                // Of what its shapes hold nothing is left.
+                let table = &change.relation().table;
+                self.invalidate_table(change, &format!("table {table} was truncated"));
                 continue;
             }
             let count = routed.forms().iter().map(|(_, targets)| targets.len()).sum::<u64>();
@@ -134,18 +136,6 @@ impl Shard {
             let cause = format!("the clause cannot be evaluated: {error} (at {})", change.offset());
             self.invalidate(slot, &cause);
         }
-    }
-
-    /// A truncate ends the shapes of its table: of what they hold nothing is left.
-    fn invalidate_truncated(&mut self, change: ChangeRef<'_>, routed: &Routed) {
-        let cause = format!("table {} was truncated", change.relation().table);
-        let at = change.offset();
-        routed.as_is.for_each(|slot| {
-            // What came before a shape was added is none of its business.
-            if self.slots.get_mut(slot).is_some_and(|entry| entry.cold.first < at) {
-                self.invalidate(slot, &format!("{cause} (at {at})"));
-            }
-        });
     }
 
     fn invalidate_table(&mut self, change: ChangeRef<'_>, cause: &str) {
