@@ -26,8 +26,9 @@ load-postgres: need-rust need-postgres ## Runs it against a throwaway Postgres u
 test: need-rust need-postgres test-engine test-postgres test-loom ## Runs every test; installs Postgres where it may
 	@echo "All tests passed."
 
-test-engine: need-rust ## Runs what needs no Postgres: cargo test --workspace
+test-engine: need-rust ## Runs what needs no Postgres: cargo test --workspace, and each bench once
 	$(CARGO) test --workspace
+	$(CARGO) test -p walfan-bench --benches
 
 test-postgres: need-rust need-postgres ## Runs the Postgres source's tests against a real Postgres
 	$(CARGO) test -p walfan --features postgres --lib -- source:: predicate::oracle
