@@ -189,6 +189,7 @@ impl Shard {
         if self.run_at_once(slot, position) {
             return;
         }
+        // It may have been fed a wave that has not reached its slot: that mail is dropped (INV8).
         let boundary = self.processed_for(slot);
         let Some(entry) = self.slots.get_mut(slot) else { return };
         let Some(mailbox) = entry.mailbox.clone() else { return };

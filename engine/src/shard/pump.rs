@@ -61,11 +61,9 @@ impl Pump {
             self.ticked = now;
             self.shard.tick(now);
         }
-        // What a wave brings is durable only after it went out: a lagging consumer is fed what is.
-        if !self.shard.is_in_wave() {
-            let idle = self.inbox.messages.is_empty() || !self.shard.takes_more();
-            worked |= self.shard.close_batch(idle, now);
-        }
+        // Also in the middle of a wave: its records are there, and who dies of it is fed from them.
+        let idle = self.inbox.messages.is_empty() || !self.shard.takes_more();
+        worked |= self.shard.close_batch(idle, now);
         self.shard.publish();
         worked
     }

@@ -91,11 +91,6 @@ impl Shard {
         }
     }
 
-    /// Whether something was gathered that has not reached everybody.
-    pub(super) fn is_in_wave(&self) -> bool {
-        !self.wave.taken.is_empty()
-    }
-
     /// Whether another fragment can be taken now.
     pub(super) fn wave_has_room(&self) -> bool {
         self.wave.has_room()
