@@ -149,7 +149,7 @@ fn a_given_server_is_left_as_it_was_and_may_break_the_connection() {
 fn what_others_do_to_the_table_fails_the_run() {
     let cluster = Cluster::start(&[]).unwrap();
     let address = address(&cluster);
-    let arguments = ["fanout", "--source", &address, "--shapes", "50", "--duration", "2s"];
+    let arguments = ["fanout", "--source", &address, "--shapes", "50", "--duration", "5s"];
     for (statement, finding) in [
         ("INSERT INTO loadgen.items VALUES (1, 'hot', 0, '0', 'x')", "not one that loadgen sent"),
         ("DELETE FROM loadgen.items WHERE id = 1", "loadgen never does"),

@@ -1,6 +1,6 @@
 //! Rows: what several connections write reaches each shape, exactly and in order.
 
-use crate::world::{World, id, inserted, items, log_of, selected, state};
+use crate::world::{World, inserted, items, log_of, selected, state};
 use walfan::{ConsumerSpec, Offset, ReadLimits};
 
 const WRITERS: u64 = 4;
