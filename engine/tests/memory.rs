@@ -123,6 +123,63 @@ fn r09_who_resumes_below_the_start_of_the_log_is_invalidated() {
     }
 }
 
+/// R3: what the log let go of before a shape began was never its own, whoever asks for it.
+#[test]
+fn r03_a_shape_that_begins_where_the_log_was_cut_needs_nothing_from_before() {
+    for placement in PLACEMENTS {
+        let (engine, mut publisher) = Engine::builder().shards(1).runners(2).start().unwrap();
+        let items = items();
+        engine.learn(Arc::clone(&items));
+        let busy = engine.add_shape(shape("kind = 'large'"), ConsumerSpec::Log).unwrap();
+        let mut commits = 1..900;
+        while engine.read(busy, Offset::ZERO, ReadLimits::default()).is_ok() {
+            let commit = commits.next().expect("the log is cut");
+            publisher.publish(large(&items, commit, 1)).unwrap();
+            engine.wait_flushed(Lsn::new(commit), LONG).unwrap();
+        }
+        let seen = Seen::default();
+        let record = Arc::clone(&seen);
+        let spec = placed(placement, Ack::Consumer, move |_: &Start<'_>| {
+            Ok(Started::new(recording(&record, reports()), Offset::ZERO))
+        });
+        let new = engine.add_shape(shape(""), spec).unwrap();
+        assert_eq!(log_of(&engine, new), []);
+        publish_rows(&mut publisher, &items, 900..903, "a");
+        assert_eq!(engine.wait_flushed(Lsn::new(902), LONG).unwrap(), Lsn::new(902));
+        assert_eq!((joined(&seen), log_of(&engine, new)), (firsts(900..903), firsts(900..903)));
+        assert_eq!((engine.metrics().invalidated, engine.metrics().deaths), (0, 0));
+    }
+}
+
+/// A consumer that trails, and lives, finds all that it needs while there is room for it.
+#[test]
+fn r14_what_a_living_consumer_has_not_flushed_is_kept() {
+    for placement in PLACEMENTS {
+        let (engine, mut publisher) = Engine::builder().shards(1).runners(2).start().unwrap();
+        let items = items();
+        engine.learn(Arc::clone(&items));
+        let (dies, seen) = (AtomicUsize::new(0), Seen::default());
+        let script: Script = Arc::new(move |delivery, _| {
+            let at = delivery.commit_lsn();
+            // It reports nothing after this, until it has died.
+            assert!(at < Lsn::new(60) || dies.swap(1, Ordering::SeqCst) > 0, "as the test wants");
+            let trails = at > Lsn::new(2) && dies.load(Ordering::SeqCst) == 0;
+            Ok(if trails { Report::No } else { Report::Yes })
+        });
+        engine.add_shape(shape(""), recorder(placement, Ack::Log, &seen, script)).unwrap();
+        for commit in 1..60 {
+            publisher.publish(large(&items, commit, 1)).unwrap();
+            engine.wait_flushed(Lsn::new(commit), LONG).unwrap();
+        }
+        wait_until("it has seen all", || joined(&seen) == firsts(1..60));
+        publish_rows(&mut publisher, &items, 60..62, "a");
+        wait_until("it is back", || joined(&seen) == firsts(1..62));
+        let replayed = seen.lock().unwrap().iter().filter(|(life, ..)| *life == 2).count();
+        assert_eq!(replayed, 59, "what it had not reported came again");
+        assert_eq!((engine.metrics().invalidated, engine.metrics().deaths), (0, 1));
+    }
+}
+
 /// A consumer that trails too far behind loses its part of the store, and everybody else nothing.
 #[test]
 fn r14_a_trailing_consumer_goes_first_when_the_store_is_full() {

@@ -143,18 +143,20 @@ fn r02_fragments_without_changes_hide_nothing() {
     ends_with(&engine, log, &seen, &[offsets(10, 3), firsts(12..13)].concat());
 }
 
-/// A world whose every shard is inside a handler that waits for `release`.
-fn blocked() -> (Engine, Publisher, Arc<Relation>, Vec<Seen>, crossbeam_channel::Sender<()>) {
+/// A world of two shards, `count` of which are inside a handler that waits for `release`.
+fn blocked(
+    count: usize,
+) -> (Engine, Publisher, Arc<Relation>, Vec<Seen>, crossbeam_channel::Sender<()>) {
     let (engine, mut publisher) = small().fragment_credits(2).start().unwrap();
     let items = items();
     engine.learn(Arc::clone(&items));
     let (release, gate) = bounded::<()>(0);
     let (entered, inside) = bounded(2);
-    let all = (0..2).map(|_| {
+    let all = (0..2).map(|number| {
         let seen = Seen::default();
         let (gate, entered) = (gate.clone(), entered.clone());
         let script: Script = Arc::new(move |delivery, _| {
-            if delivery.commit_lsn() == Lsn::new(1) {
+            if number < count && delivery.commit_lsn() == Lsn::new(1) {
                 entered.send(())?;
                 // Disconnected: released.
                 let _ = gate.recv();
@@ -168,36 +170,38 @@ fn blocked() -> (Engine, Publisher, Arc<Relation>, Vec<Seen>, crossbeam_channel:
     let all = all.collect();
     wait_until("they run inline", || engine.metrics().lagging == 0);
     publish_rows(&mut publisher, &items, 1..2, "a");
-    (0..2).for_each(|_| inside.recv().unwrap());
+    (0..count).for_each(|_| inside.recv().unwrap());
     (engine, publisher, items, all, release)
 }
 
 #[test]
 fn r02_a_full_channel_hands_the_fragment_back_and_no_shard_has_it() {
-    let (engine, mut publisher, items, all, release) = blocked();
-    publish_rows(&mut publisher, &items, 2..4, "a");
-    let fragment = Arc::new(inserts(&items, 4, &[(4, "a")]));
-    for _ in 0..3 {
-        let full = publisher.try_publish(Arc::clone(&fragment)).unwrap_err();
-        let TryPublishError::Full(back) = full else { panic!("{full}") };
-        assert!(Arc::ptr_eq(&back, &fragment));
+    for count in 1..=2 {
+        let (engine, mut publisher, items, all, release) = blocked(count);
+        publish_rows(&mut publisher, &items, 2..4, "a");
+        let fragment = Arc::new(inserts(&items, 4, &[(4, "a")]));
+        for _ in 0..3 {
+            let full = publisher.try_publish(Arc::clone(&fragment)).unwrap_err();
+            let TryPublishError::Full(back) = full else { panic!("{full}") };
+            assert!(Arc::ptr_eq(&back, &fragment));
+        }
+        assert_eq!((publisher.is_open(), publisher.committed()), (false, Lsn::new(3)));
+        // Another one in its place: had a shard kept the first, it would drop this one.
+        drop((fragment, release));
+        let other = Arc::new(inserts(&items, 4, &[(4, "a"), (5, "a")]));
+        wait_until("room", || engine.metrics().transactions == 3);
+        publisher.try_publish(other).unwrap();
+        assert_eq!(engine.wait_flushed(Lsn::new(4), LONG).unwrap(), Lsn::new(4));
+        let expected = [firsts(1..4), offsets(4, 2)].concat();
+        all.iter().for_each(|seen| assert_eq!(joined(seen), expected));
     }
-    assert_eq!((publisher.is_open(), publisher.committed()), (false, Lsn::new(3)));
-    // Another one in its place: had a shard kept the first, it would drop this one.
-    drop((fragment, release));
-    let other = Arc::new(inserts(&items, 4, &[(4, "a"), (5, "a")]));
-    wait_until("room", || engine.metrics().transactions == 3);
-    publisher.try_publish(other).unwrap();
-    assert_eq!(engine.wait_flushed(Lsn::new(4), LONG).unwrap(), Lsn::new(4));
-    let expected = [firsts(1..4), offsets(4, 2)].concat();
-    all.iter().for_each(|seen| assert_eq!(joined(seen), expected));
 }
 
 /// R16: who waits in publish, and who waits for a position, is woken when the engine stops,
 /// although the shards are still inside handlers.
 #[test]
 fn r16_who_waits_wakes_when_the_engine_stops() {
-    let (engine, mut publisher, items, _all, release) = blocked();
+    let (engine, mut publisher, items, _all, release) = blocked(2);
     publish_rows(&mut publisher, &items, 2..4, "a");
     thread::scope(|scope| {
         let publishing = scope.spawn(|| {

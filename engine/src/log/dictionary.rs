@@ -182,8 +182,8 @@ mod tests {
         for round in 0..u32::from(DELTAS_MAX) {
             assert_eq!(write(&state(0..10_001 + round)), [Kind::SetDelta]);
         }
-        assert_eq!(write(&state(0..20_000)), [Kind::Set]);
-        assert_eq!(write(&state(0..19_999)), [Kind::SetDelta]);
+        assert_eq!(write(&state(0..9_999)), [Kind::Set], "a small change, but enough of these");
+        assert_eq!(write(&state(0..9_998)), [Kind::SetDelta]);
         assert_eq!(write(&state(5..300)), [Kind::Set], "the delta is larger than the set");
     }
 
