@@ -3,7 +3,8 @@
 //!
 //! Waker: leave the work, `notify`, and queue the seat's owner if told to. Runner: `take`, do all
 //! that is there, `park`; what `park` hands back has more to do. While somebody has the part, a
-//! wake queues nothing: `park` sees it. So the owner is queued once, however often it is woken.
+//! wake queues nothing: `park` sees it. So the owner is queued once, however often it is woken. Who
+//! is in a hurry queues it once more: the other place in a queue may be behind everybody's mail.
 
 use crate::sync::{AtomicU8, Ordering, TakeCell};
 
@@ -31,6 +32,14 @@ impl<T> Seat<T> {
         // Release: pairs with the acquire in `take` and `park`; who clears the bit sees what was
         // left before. A read-modify-write, because a load may run ahead of the store that left it.
         self.word.fetch_or(WOKEN, Ordering::AcqRel) == 0
+    }
+
+    /// Says that there is something to do at once. True: the caller queues the seat's owner before
+    /// others, also if it is queued already; who comes to it second finds nothing to do.
+    #[must_use]
+    pub(crate) fn hurry(&self) -> bool {
+        // As in `notify`.
+        self.word.fetch_or(WOKEN, Ordering::AcqRel) & TAKEN == 0
     }
 
     /// Whether it waits for a runner.
@@ -129,6 +138,7 @@ mod tests {
         }
     }
 
+    /// The second waker is in a hurry.
     fn wake_and_run_at_once(yields: bool, blind: bool) {
         model::check(move || {
             let model = Arc::new(Model {
@@ -137,18 +147,16 @@ mod tests {
                 queued: AtomicU64::new(0),
             });
             assert!(model.seat.park(Box::new(0)).is_none());
-            let wakers: Vec<_> = (0..2)
-                .map(|_| {
-                    let model = Arc::clone(&model);
-                    model::spawn(move || {
-                        model.left.fetch_add(1, Ordering::Relaxed);
-                        if model.seat.notify() {
-                            model.queue();
-                        }
-                        model.run(yields, blind);
-                    })
+            let wakers = [Seat::notify, Seat::hurry].map(|wake| {
+                let model = Arc::clone(&model);
+                model::spawn(move || {
+                    model.left.fetch_add(1, Ordering::Relaxed);
+                    if wake(&model.seat) {
+                        model.queue();
+                    }
+                    model.run(yields, blind);
                 })
-                .collect();
+            });
             for waker in wakers {
                 waker.join().unwrap();
             }

@@ -35,8 +35,8 @@ pub(super) enum Urgent {
     Feed(usize),
 }
 
-/// The queues. Bounded by what is queued in them: a consumer, a feeder and a start job lie in at
-/// most one place each.
+/// The queues. Bounded by what is queued in them: a feeder and a start job lie in at most one place
+/// each, a consumer in one, and in one more for each feed that was laid down for it.
 pub(crate) struct Pool {
     urgent: Injector<Urgent>,
     batches: Injector<Vec<Arc<Mailbox>>>,
@@ -139,9 +139,10 @@ impl Pool {
         self.ring();
     }
 
-    /// Has the part of `mailbox` run soon.
+    /// Has the part of `mailbox` run soon: before all that only has mail, also where it is among
+    /// those.
     pub(crate) fn wake(&self, mailbox: &Arc<Mailbox>) {
-        if mailbox.seat().notify() {
+        if mailbox.seat().hurry() {
             self.push(Urgent::Run(Arc::clone(mailbox)));
         }
     }

@@ -56,8 +56,8 @@ impl Stream {
 }
 
 impl Shard {
-    /// Takes a fragment. What it brings to consumers joins the wave, which goes out at once where
-    /// the next fragment cannot join it.
+    /// Takes a fragment. What it brings to consumers joins the wave, or makes one alone where it is
+    /// not a whole transaction: that stays open until all of the fragment has gone out.
     pub(super) fn handle_fragment(&mut self, fragment: Arc<Fragment>, now: Instant) {
         self.counters().fragments.add(1);
         // One without a change reaches no position: what comes next would count as accepted.
@@ -88,14 +88,14 @@ impl Shard {
         }
         self.stream.accepted = fragment.last_offset();
         if fragment.commits() {
-            let bytes = self.stream.open.take().map_or(0, |open| open.bytes);
+            let bytes = self.stream.open.as_ref().map_or(0, |open| open.bytes);
             taken.commits = Some((commit, bytes));
+            if joins {
+                self.stream.open = None;
+            }
         }
         taken.fragment = Some(fragment);
         self.wave.push(taken, deliveries, joins);
-        if !joins {
-            self.deliver_wave(now);
-        }
     }
 
     /// Fills `routes` with what of the fragment goes anywhere: how many deliveries that is.
@@ -192,7 +192,7 @@ impl Shard {
 
     /// Everything of the transaction is delivered.
     pub(super) fn commit_transaction(&mut self, commit: Lsn, bytes: u64) {
-        self.stream.processed = commit;
+        (self.stream.processed, self.stream.open) = (commit, None);
         self.owed.processed(commit, bytes);
         self.counters().transactions.add(1);
         self.end_open();

@@ -46,8 +46,8 @@ pub(super) struct Wave {
     deliveries: u64,
     /// Whether it goes out, and takes no more.
     goes: bool,
-    /// Whether it goes out in slices.
-    sliced: bool,
+    /// It is one fragment that is not a whole transaction.
+    alone: bool,
     /// Slots below this one have got all of it, those from here on nothing.
     reached: u32,
     /// The wave before this one went into mailboxes for the most part.
@@ -63,8 +63,9 @@ impl Wave {
 
     /// `whole`: it is a whole transaction, and every other in the wave is one. Then a slot has
     /// either all of it or nothing, and what comes in between has a place in the stream for each.
+    /// Any other goes out alone, and until its end who comes back waits for its commit.
     pub(super) fn push(&mut self, taken: Taken, deliveries: u64, whole: bool) {
-        self.sliced = whole;
+        self.alone = !whole;
         self.changes += taken.routed.len();
         self.deliveries += deliveries;
         self.taken.push(taken);
@@ -74,6 +75,7 @@ impl Wave {
     pub(super) fn has_room(&self) -> bool {
         let work = self.deliveries * if self.mails { WORK_OF_MAIL } else { 1 };
         !self.goes
+            && !self.alone
             && self.taken.len() < WAVE_FRAGMENTS_MAX
             && self.changes < WAVE_CHANGES_MAX
             && work < WAVE_WORK_MAX
@@ -86,7 +88,7 @@ impl Shard {
     pub(super) fn processed_for(&self, slot: Slot) -> Lsn {
         let of_wave = || self.wave.taken.last().and_then(|taken| taken.commits);
         match of_wave() {
-            Some((commit, _)) if slot.as_u32() < self.wave.reached => commit,
+            Some((commit, _)) if slot.as_u32() < self.wave.reached && !self.wave.alone => commit,
             _ => self.stream.processed,
         }
     }
@@ -128,8 +130,8 @@ impl Shard {
     /// Everybody has got it.
     fn end_wave(&mut self) {
         let mut taken = std::mem::take(&mut self.wave.taken);
-        let Wave { changes, deliveries, goes, reached, .. } = &mut self.wave;
-        (*changes, *deliveries, *goes, *reached) = (0, 0, false, 0);
+        let Wave { changes, deliveries, alone, goes, reached, .. } = &mut self.wave;
+        (*changes, *deliveries, *alone, *goes, *reached) = (0, 0, false, false, 0);
         for mut taken in taken.drain(..) {
             if let Some((commit, bytes)) = taken.commits.take() {
                 self.commit_transaction(commit, bytes);
@@ -164,15 +166,16 @@ impl Shard {
         };
         let mut fanout = Fanout { slots: &mut self.slots, desk };
         let tiles = u64::from(self.next_slot.div_ceil(TILE_SLOTS));
-        let Wave { deliveries, reached, .. } = self.wave;
-        let mut reached = reached;
-        if self.wave.sliced && deliveries >= tiles * TILE_DELIVERIES_MIN {
+        let Wave { deliveries, alone, mut reached, .. } = self.wave;
+        if deliveries >= tiles * TILE_DELIVERIES_MIN {
             while reached < self.next_slot && fanout.desk.counts.delivered() < SLICE_DELIVERIES {
-                let last = reached.saturating_add(TILE_SLOTS - 1);
+                let tile = reached..=reached.saturating_add(TILE_SLOTS - 1);
+                reached = tile.end().saturating_add(1);
+                // Who was touched by what came before may be anywhere: marks go last.
+                let marks = !alone || reached >= self.next_slot;
                 for turn in &turns {
-                    fanout.run(turn, &(reached..=last), true);
+                    fanout.run(turn, &tile, marks && turn.fragment.commits());
                 }
-                reached = last.saturating_add(1);
             }
         } else {
             for turn in &turns {

@@ -110,6 +110,49 @@ fn an_inline_consumer_that_died_is_its_shards_again() {
     assert_eq!((hand.flushed(), hand.counters().handled_inline.get()), (5, before + 3));
 }
 
+/// A replay goes first, also to a consumer whose mail waits behind everybody else's already.
+#[test]
+fn a_replay_does_not_wait_behind_the_mail_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let seen: Arc<Mutex<Vec<_>>> = Arc::default();
+    let consumer = |name: &'static str| {
+        let seen = Arc::clone(&seen);
+        let factory = move |start: &Start<'_>| {
+            let (incarnation, seen) = (start.incarnation(), Arc::clone(&seen));
+            let handle = move |delivery: &Delivery<'_>, context: &mut Context<'_>| {
+                let commit = delivery.commit_lsn().as_u64();
+                if (name, incarnation, commit) == ("dies", 1, 2) {
+                    return Err("as the test wants".into());
+                }
+                seen.lock().push((name, commit));
+                reports(delivery, context)
+            };
+            Ok(Started::new(Box::new(Handler(handle)), start.resume()))
+        };
+        ConsumerSpec::Mailbox { factory: Arc::new(factory), ack: Ack::Consumer }
+    };
+    for name in ["first", "second", "dies"] {
+        hand.add_with(consumer(name));
+    }
+    hand.run();
+    for commit in 1..=2 {
+        hand.publish(commit..=commit);
+        hand.settle();
+        while hand.runner.run_one().unwrap() {}
+    }
+    // Its restart, and what it owes on its way; its mail comes last.
+    hand.pump();
+    assert!(hand.runner.run_one().unwrap(), "the factory");
+    hand.pump();
+    seen.lock().clear();
+    hand.publish(3..=3);
+    hand.settle();
+    hand.run();
+    let seen = seen.lock();
+    assert_eq!((seen[0], seen.len()), (("dies", 2), 4), "{seen:?}");
+}
+
 /// The first restart is immediate, later ones are paced, and nobody is condemned for that (3.6).
 #[test]
 fn restarts_after_the_first_are_paced() {
