@@ -37,7 +37,7 @@ impl Scenario {
     pub(crate) fn definition(self) -> &'static str {
         match self {
             Scenario::Fanout | Scenario::Crash => "kind = 'hot' OR id = <i>",
-            Scenario::Scatter => "tag = <a> OR tag = <b> OR ... (16 of 32 tags)",
+            Scenario::Scatter => "price < <c_i>",
             Scenario::Disjoint => "name = '<i>'",
         }
     }
@@ -46,7 +46,7 @@ impl Scenario {
     pub(crate) fn what(self) -> &'static str {
         match self {
             Scenario::Fanout => "each change matches all shapes",
-            Scenario::Scatter => "each change matches another random half of the shapes",
+            Scenario::Scatter => "each change matches other shapes, half of them on average",
             Scenario::Disjoint => "each change matches one shape",
             Scenario::Crash => {
                 "fanout with 1 % of the consumers killed per second, in four ways; some \

@@ -4,7 +4,7 @@
 
 use crate::consumer::trace;
 use crate::scenario::Scenario;
-use crate::workload::{History, TAGS, Workload};
+use crate::workload::{History, PRICES, Workload};
 use walfan::{Lsn, Offset};
 
 /// Changes that many shapes, or one, are to get: how many, and the sum of their traces.
@@ -29,10 +29,11 @@ impl Share {
 pub(crate) struct Oracle {
     history: History,
     changes: u64,
-    /// By target: the only one (fanout), a tag (scatter), a shape (disjoint).
+    /// By target: the only one (fanout), a price, with all lower ones (scatter),
+    /// a shape (disjoint).
     shares: Vec<Share>,
-    /// Each change's tag (scatter).
-    tags: Vec<u8>,
+    /// Each change's price (scatter).
+    prices: Vec<u32>,
     /// The changes of each target, one after another, and where each target's begin (disjoint).
     by_shape: Vec<u32>,
     starts: Vec<usize>,
@@ -44,7 +45,7 @@ impl Oracle {
         let workload = history.workload().clone();
         let targets = match workload.scenario {
             Scenario::Fanout | Scenario::Crash => 1,
-            Scenario::Scatter => TAGS as usize,
+            Scenario::Scatter => PRICES as usize,
             Scenario::Disjoint => workload.shapes as usize,
         };
         let mut shares = vec![Share::default(); targets];
@@ -61,10 +62,17 @@ impl Oracle {
             }
         }
         let changes = history.changes_through(history.transactions());
-        let (tags, by_shape, starts) = (Vec::new(), Vec::new(), Vec::new());
-        let mut oracle = Oracle { history, changes, shares, tags, by_shape, starts };
+        let (prices, by_shape, starts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut oracle = Oracle { history, changes, shares, prices, by_shape, starts };
         match workload.scenario {
-            Scenario::Scatter => oracle.tags = list.iter().map(|tag| *tag as u8).collect(),
+            Scenario::Scatter => {
+                let mut sum = Share::default();
+                for share in &mut oracle.shares {
+                    sum.add(*share);
+                    *share = sum;
+                }
+                oracle.prices = list;
+            }
             Scenario::Disjoint => oracle.sort_by_shape(&list),
             Scenario::Fanout | Scenario::Crash => {}
         }
@@ -103,16 +111,7 @@ impl Oracle {
         match self.workload().scenario {
             Scenario::Fanout | Scenario::Crash => self.shares[0],
             Scenario::Disjoint => self.shares[shape as usize],
-            Scenario::Scatter => {
-                let wanted = self.workload().tags_of(shape);
-                let mut sum = Share::default();
-                for (tag, share) in self.shares.iter().enumerate() {
-                    if wanted >> tag & 1 == 1 {
-                        sum.add(*share);
-                    }
-                }
-                sum
-            }
+            Scenario::Scatter => self.shares[self.workload().bound_of(shape) as usize - 1],
         }
     }
 
@@ -130,11 +129,7 @@ impl Oracle {
 
     /// What shape number `shape` was to get, in order, one after another.
     pub(crate) fn walk(&self, shape: u32) -> Walk {
-        let wanted = match self.workload().scenario {
-            Scenario::Scatter => self.workload().tags_of(shape),
-            _ => 0,
-        };
-        Walk { shape, wanted, next: 0 }
+        Walk { shape, bound: self.workload().bound_of(shape), next: 0 }
     }
 }
 
@@ -149,8 +144,8 @@ pub(crate) struct Expected {
 #[derive(Clone, Debug)]
 pub(crate) struct Walk {
     shape: u32,
-    /// Its tags (scatter).
-    wanted: u32,
+    /// What it wants costs less (scatter).
+    bound: u32,
     /// A change's number, or in disjoint a place in the shape's own list.
     next: u64,
 }
@@ -160,8 +155,8 @@ impl Walk {
     pub(crate) fn next(&mut self, oracle: &Oracle) -> Option<Expected> {
         let workload = oracle.workload();
         if workload.scenario == Scenario::Scatter {
-            let rest = oracle.tags.get(self.next as usize..)?;
-            let skipped = rest.iter().position(|tag| self.wanted >> tag & 1 == 1)?;
+            let rest = oracle.prices.get(self.next as usize..)?;
+            let skipped = rest.iter().position(|price| *price < self.bound)?;
             self.next += skipped as u64;
         }
         let change = if workload.scenario == Scenario::Disjoint {

@@ -16,9 +16,8 @@ use crate::scenario::Scenario;
 use std::sync::Arc;
 use walfan::{Column, Lsn, Relation, ShapeDefinition, TableName};
 
-/// Tags of the scatter scenario, and how many of them a shape wants: exactly half.
-pub(crate) const TAGS: u32 = 32;
-const TAGS_WANTED: u32 = TAGS / 2;
+/// Prices of the scatter scenario: so many that hardly two shapes have the same bound.
+pub(crate) const PRICES: u32 = 1 << 20;
 /// The column of a row's payload.
 pub(crate) const PAYLOAD_COLUMN: usize = 4;
 /// In the crash scenario each transaction whose number ends a stretch of this many has one change
@@ -47,7 +46,7 @@ pub(crate) enum Numbering {
 pub(crate) struct Columns {
     pub(crate) id: u64,
     pub(crate) kind: &'static str,
-    pub(crate) tag: u32,
+    pub(crate) price: u32,
     pub(crate) name: u32,
 }
 
@@ -75,7 +74,7 @@ impl Workload {
         let columns = vec![
             Column::new("id", INT8, true),
             Column::new("kind", TEXT, false),
-            Column::new("tag", INT4, false),
+            Column::new("price", INT4, false),
             Column::new("name", TEXT, false),
             Column::new("payload", TEXT, false),
         ];
@@ -87,24 +86,15 @@ impl Workload {
         let clause = match self.scenario {
             Scenario::Fanout | Scenario::Crash => format!("kind = 'hot' OR id = {shape}"),
             Scenario::Disjoint => format!("name = '{shape}'"),
-            Scenario::Scatter => {
-                let wanted = self.tags_of(shape);
-                let tags = (0..TAGS).filter(|tag| wanted >> tag & 1 == 1);
-                tags.map(|tag| format!("tag = {tag}")).collect::<Vec<_>>().join(" OR ")
-            }
+            Scenario::Scatter => format!("price < {}", self.bound_of(shape)),
         };
         ShapeDefinition::filtered(Workload::table(), &clause)
     }
 
-    /// The tags that shape number `shape` wants, as bits: a random half.
-    pub(crate) fn tags_of(&self, shape: u32) -> u32 {
-        let mut wanted = 0u32;
-        let mut draw = mix(self.seed ^ 0x7A65 << 40 ^ u64::from(shape));
-        while wanted.count_ones() < TAGS_WANTED {
-            draw = mix(draw);
-            wanted |= 1 << (draw % u64::from(TAGS));
-        }
-        wanted
+    /// Shape number `shape` wants what costs less (scatter). Drawn at random, so that those who get
+    /// a change lie scattered among all.
+    pub(crate) fn bound_of(&self, shape: u32) -> u32 {
+        (mix(self.seed ^ 0x7A65 << 40 ^ u64::from(shape)) % u64::from(PRICES)) as u32 + 1
     }
 
     /// How many changes transaction number `transaction` has.
@@ -156,11 +146,11 @@ impl Workload {
         (before + transaction, (in_stretch - transaction * ordinary) as u32)
     }
 
-    /// The tag (scatter), or the shape (disjoint), that change `index` of a transaction is for.
+    /// The price (scatter), or the shape (disjoint), that change `index` of a transaction is for.
     pub(crate) fn target(&self, transaction: u64, index: u32) -> u32 {
         let targets = match self.scenario {
             Scenario::Fanout | Scenario::Crash => return 0,
-            Scenario::Scatter => TAGS,
+            Scenario::Scatter => PRICES,
             Scenario::Disjoint => self.shapes,
         };
         (self.draw(transaction, index) % u64::from(targets)) as u32
@@ -178,7 +168,7 @@ impl Workload {
         Columns {
             id: self.id(transaction, index),
             kind: if self.scenario.matches_all() { "hot" } else { "cold" },
-            tag: if self.scenario == Scenario::Scatter { target } else { 0 },
+            price: if self.scenario == Scenario::Scatter { target } else { 0 },
             name: target,
         }
     }
@@ -235,15 +225,16 @@ mod tests {
     }
 
     #[test]
-    fn a_shape_of_scatter_wants_half_of_the_tags_and_each_another_half() {
+    fn shapes_of_scatter_have_bounds_of_their_own_over_all_prices() {
         let workload = workload(Scenario::Scatter);
-        let mut seen: Vec<u32> = (0..100).map(|shape| workload.tags_of(shape)).collect();
-        assert!(seen.iter().all(|tags| tags.count_ones() == TAGS_WANTED));
-        seen.sort_unstable();
-        seen.dedup();
-        assert!(seen.len() > 95);
+        let mut bounds: Vec<u32> = (0..1_000).map(|shape| workload.bound_of(shape)).collect();
+        let below_half = bounds.iter().filter(|bound| **bound <= PRICES / 2).count();
+        assert!((400..600).contains(&below_half), "{below_half}");
+        bounds.sort_unstable();
+        bounds.dedup();
+        assert!(bounds.len() > 990 && (1..=PRICES).contains(&bounds[0]));
         let clause = workload.definition(3).where_clause.unwrap();
-        assert_eq!(clause.matches("tag = ").count(), 16);
+        assert_eq!(&*clause, format!("price < {}", workload.bound_of(3)));
     }
 
     #[test]

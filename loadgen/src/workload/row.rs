@@ -50,10 +50,10 @@ impl RowWriter {
         index: u32,
     ) -> Result<(), FragmentError> {
         let columns = self.workload.columns(transaction, index);
-        let (id, tag) = (Digits::new(columns.id), Digits::new(columns.tag.into()));
+        let (id, price) = (Digits::new(columns.id), Digits::new(columns.price.into()));
         let name = Digits::new(columns.name.into());
         let kind = columns.kind.as_bytes();
-        let row = [id.text(), kind, tag.text(), name.text(), &self.payload];
+        let row = [id.text(), kind, price.text(), name.text(), &self.payload];
         builder.insert(&self.relation, row.map(Value::Text))
     }
 }

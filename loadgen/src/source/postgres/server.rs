@@ -16,7 +16,7 @@ const BUSY_MAX: Duration = Duration::from_secs(10);
 const BUSY_STEP: Duration = Duration::from_millis(50);
 
 const MAKE: &str = "CREATE SCHEMA loadgen;
-    CREATE TABLE loadgen.items (id bigint NOT NULL, kind text NOT NULL, tag integer NOT NULL,
+    CREATE TABLE loadgen.items (id bigint NOT NULL, kind text NOT NULL, price integer NOT NULL,
         name text NOT NULL, payload text NOT NULL);
     ALTER TABLE loadgen.items REPLICA IDENTITY FULL";
 const REMOVE: &str = "DROP PUBLICATION IF EXISTS walfan_loadgen; \

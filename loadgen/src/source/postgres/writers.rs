@@ -94,9 +94,9 @@ impl<'a> Writers<'a> {
             let row = self.workload.columns(transaction, index);
             let payload = marked_payload(transaction, index);
             let comma = if index == 0 { "" } else { ", " };
-            let (id, kind, tag, name) = (row.id, row.kind, row.tag, row.name);
+            let (id, kind, price, name) = (row.id, row.kind, row.price, row.name);
             // Writing to a string does not fail.
-            let _ok = write!(sql, "{comma}({id}, '{kind}', {tag}, '{name}', '{payload}')");
+            let _ok = write!(sql, "{comma}({id}, '{kind}', {price}, '{name}', '{payload}')");
         }
         sql.push_str("; COMMIT; SELECT pg_current_wal_insert_lsn()");
     }
