@@ -72,9 +72,9 @@ pub use consumer::{
 };
 pub use control::{Event, Failure};
 pub use engine::{
-    AddError, Builder, DefinitionError, Engine, FloorRaiseError, Health, Metrics, PublishError,
-    Publisher, ReadError, RemoveError, ShardMetrics, ShardReport, ShutdownReport, StartError,
-    TryPublishError, WaitError,
+    AddError, Builder, DefinitionError, Engine, FloorRaiseError, Health, Metrics, News,
+    PublishError, Publisher, ReadError, RemoveError, ShardMetrics, ShardReport, ShutdownReport,
+    StartError, Subscription, TryPublishError, WaitError,
 };
 pub use log::{LoggedChange, OpenError, Page, ReadLimits};
 pub use predicate::{Position, WhereError};

@@ -1,6 +1,7 @@
 //! Control: what all the threads of one engine share beside the data: its state, the registry of
-//! shapes, the flushed LSN and who waits for it, the publisher's credits, events and counters.
-//! Nothing here decides anything; cold paths may lock, hot paths only touch their own atomics.
+//! shapes, the flushed LSN and who waits for it, who waits for news of a shape's log, the
+//! publisher's credits, events and counters. Nothing here decides anything; cold paths may lock,
+//! hot paths only touch their own atomics.
 
 mod counters;
 mod events;
@@ -9,6 +10,7 @@ mod gate;
 mod registry;
 mod state;
 mod vitals;
+mod waiters;
 
 pub use events::Event;
 pub use state::Failure;
@@ -20,9 +22,11 @@ pub(crate) use gate::Gate;
 pub(crate) use registry::{Known, Place, Registry};
 pub(crate) use state::{Phase, State};
 pub(crate) use vitals::Vitals;
+pub(crate) use waiters::{Seated, Waiters};
 
 use crate::words::Lsn;
 use crossbeam::utils::CachePadded;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// See the file's head.
@@ -33,6 +37,7 @@ pub(crate) struct Control {
     pub(crate) registry: Registry,
     pub(crate) flushed: Flushed,
     pub(crate) gate: Gate,
+    pub(crate) waiters: Arc<Waiters>,
     /// One a shard, written by it alone.
     pub(crate) counters: Box<[CachePadded<Counters>]>,
     pub(crate) vitals: Vitals,
@@ -43,12 +48,14 @@ impl Control {
     pub(crate) fn new(frontiers: Vec<Lsn>, fragment_credits: usize) -> Control {
         let shards = frontiers.len();
         let now = Instant::now();
+        let waiters = Arc::new(Waiters::new(shards));
         Control {
             state: State::new(),
             events: Events::new(now),
-            registry: Registry::default(),
+            registry: Registry::new(Arc::clone(&waiters)),
             flushed: Flushed::new(frontiers),
             gate: Gate::new(shards, fragment_credits),
+            waiters,
             counters: (0..shards).map(|_| CachePadded::default()).collect(),
             vitals: Vitals::new(shards, now),
         }
@@ -72,5 +79,6 @@ impl Control {
     pub(crate) fn wake_all(&self) {
         self.flushed.wake_all();
         self.gate.wake();
+        self.waiters.ring();
     }
 }

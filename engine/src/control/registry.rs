@@ -1,6 +1,7 @@
 //! Registry: which shapes live, by handle, and which tables are known. Shards write it when a
 //! record is durable; callers of the engine read it. No delivery comes near it.
 
+use super::waiters::Waiters;
 use crate::consumer::Ack;
 use crate::words::{Handle, Offset, Relation, ShapeDefinition, Slot, TableName, View};
 use foldhash::fast::RandomState;
@@ -22,8 +23,10 @@ pub(crate) struct Place {
 }
 
 /// See the file's head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Registry {
+    /// Who waits for a shape is told when it goes.
+    waiters: Arc<Waiters>,
     shapes: RwLock<HashMap<Handle, Place, RandomState>>,
     relations: RwLock<HashMap<TableName, Known, RandomState>>,
 }
@@ -37,12 +40,19 @@ pub(crate) struct Known {
 }
 
 impl Registry {
+    pub(super) fn new(waiters: Arc<Waiters>) -> Registry {
+        Registry { waiters, shapes: Default::default(), relations: Default::default() }
+    }
+
     pub(crate) fn enter(&self, shapes: impl IntoIterator<Item = (Handle, Place)>) {
         self.shapes.write().extend(shapes);
     }
 
     pub(crate) fn leave(&self, handle: Handle) {
-        self.shapes.write().remove(&handle);
+        let left = self.shapes.write().remove(&handle);
+        if let Some(place) = left {
+            self.waiters.gone(place.shard, place.slot);
+        }
     }
 
     pub(crate) fn place(&self, handle: Handle) -> Option<Place> {

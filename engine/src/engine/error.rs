@@ -191,4 +191,7 @@ pub enum ReadError {
         /// What is wrong, where, and what to do.
         cause: String,
     },
+    /// There is nothing more, and nothing more will come: the engine has failed or stopped.
+    #[error(transparent)]
+    Failed(#[from] Failure),
 }

@@ -4,6 +4,7 @@
 mod builder;
 mod error;
 mod metrics;
+mod news;
 mod open;
 mod publisher;
 mod read;
@@ -21,6 +22,7 @@ pub use error::{
     AddError, DefinitionError, FloorRaiseError, ReadError, RemoveError, StartError, WaitError,
 };
 pub use metrics::{Health, Metrics, ShardMetrics};
+pub use news::{News, Subscription};
 pub use publisher::{PublishError, Publisher, TryPublishError};
 pub use stop::{ShardReport, ShutdownReport};
 
@@ -172,6 +174,12 @@ impl std::fmt::Debug for Engine {
             .field("flushed_lsn", &self.flushed_lsn())
             .field("failure", &self.failure())
             .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").finish_non_exhaustive()
     }
 }
 

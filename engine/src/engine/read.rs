@@ -1,7 +1,7 @@
 //! Read: a shape's log, from an offset, as far as it is committed and durable.
 
-use super::Engine;
 use super::error::ReadError;
+use super::{Engine, Inner};
 use crate::log::{LogError, Page, ReadLimits, read_shape};
 use crate::words::{Handle, Offset};
 
@@ -17,9 +17,20 @@ impl Engine {
         after: Offset,
         limits: ReadLimits,
     ) -> Result<Page, ReadError> {
-        let place = self.inner.control.registry.place(handle);
+        self.inner.read(handle, after, limits)
+    }
+}
+
+impl Inner {
+    pub(super) fn read(
+        &self,
+        handle: Handle,
+        after: Offset,
+        limits: ReadLimits,
+    ) -> Result<Page, ReadError> {
+        let place = self.control.registry.place(handle);
         let place = place.ok_or(ReadError::Unknown { handle })?;
-        let log = &self.inner.shards[place.shard as usize].log;
+        let log = &self.shards[place.shard as usize].log;
         // Nothing at or below its first offset is its own; a log that was cut below is no loss.
         let after = after.max(place.first);
         let page = read_shape(log, place.slot, after, limits).map_err(|error| match error {

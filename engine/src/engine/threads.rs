@@ -26,6 +26,7 @@ pub(super) struct Threads {
     shards: Vec<JoinHandle<Option<ShardEnd>>>,
     syncers: Vec<JoinHandle<Option<()>>>,
     watch: JoinHandle<Option<()>>,
+    waker: JoinHandle<Option<()>>,
     /// Runners may be replaced (R10): the watch adds to them.
     runners: Arc<Mutex<Vec<JoinHandle<Option<()>>>>>,
 }
@@ -75,7 +76,9 @@ pub(super) fn start(
     let watch = starter.spawn("walfan-watch".into(), move || {
         watch_all(&replacer, watch, &keep);
     })?;
-    Ok(Threads { shards, syncers, watch, runners: kept })
+    let waking = Arc::clone(control);
+    let waker = starter.spawn("walfan-wake".into(), move || wake_waiters(&waking))?;
+    Ok(Threads { shards, syncers, watch, waker, runners: kept })
 }
 
 /// Starts threads that poison the engine when they panic.
@@ -143,6 +146,7 @@ fn sync(control: &Control, mut part: SyncPart) {
         // A shard that is gone wants no answer.
         drop(part.synced.send(batch));
         part.link.wake.notify();
+        control.waiters.tell(part.link.shard, part.syncer.take_news());
     }
 }
 
@@ -155,6 +159,18 @@ fn run(control: &Control, mut runner: Runner) {
             Ok(false) => runner.rest(),
             Err(error) => control.poison(&error.to_string()),
         }
+    }
+}
+
+fn wake_waiters(control: &Control) {
+    loop {
+        // Before it looks: who registers later finds the end by itself.
+        let ended = control.state.phase() == Phase::Ended;
+        control.waiters.step(control.state.check().is_err());
+        if ended {
+            return;
+        }
+        control.waiters.rest();
     }
 }
 
@@ -191,6 +207,7 @@ impl Threads {
             join_until(syncer, until, &mut report.wedged);
         }
         join_until(self.watch, until, &mut report.wedged);
+        join_until(self.waker, until, &mut report.wedged);
         let runners = std::mem::take(&mut *self.runners.lock());
         for runner in runners {
             join_until(runner, until, &mut report.wedged);

@@ -3,6 +3,7 @@
 
 use super::encode::{FIRST_FORM, NEW, NULL_CELL, OLD, TEXT_CELL, UNCHANGED_CELL};
 use super::frame::{self, Frame, Kind, Parsed};
+use super::json::Lines;
 use super::record::{read_fragment_head, read_relation, split_relation};
 use super::span::FragmentHead;
 use super::wire::{Malformed, Reader};
@@ -23,6 +24,8 @@ pub(crate) struct Logged {
     pub(crate) fragment: Arc<Fragment>,
     /// `Routed::change` is an index into this fragment. Set ids name a set inside its block only.
     pub(crate) routed: Arc<[Routed]>,
+    /// Changes that somebody read as JSON.
+    pub(super) lines: Arc<Lines>,
 }
 
 /// How far the log may be read.
@@ -275,7 +278,7 @@ impl<'a> FragmentDecoder<'a> {
             return Err(Malformed("a fragment's last op index is not the one in its head"));
         }
         let fragment = Arc::new(Fragment::from_parts(self.parts));
-        Ok(Logged { fragment, routed: self.routed.into() })
+        Ok(Logged { fragment, routed: self.routed.into(), lines: Arc::default() })
     }
 }
 

@@ -4,7 +4,7 @@
 use super::frame::{self, Kind};
 use super::record::put_relation;
 use super::wire::put_number;
-use crate::words::{Relation, SharedSet};
+use crate::words::{Relation, SharedSet, Touched};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -23,6 +23,8 @@ struct KnownSet {
     deltas: u8,
     /// The last fragment that names this number.
     fragment: u64,
+    /// The last batch that touches the slots in `written`.
+    batch: u64,
 }
 
 /// What the open block knows.
@@ -35,6 +37,9 @@ pub(super) struct Dictionary {
     sets: HashMap<u64, KnownSet, RandomState>,
     next_set: u32,
     fragment: u64,
+    batch: u64,
+    /// To whom the batch being filled delivers something.
+    pub(super) touched: Touched,
 }
 
 impl Dictionary {
@@ -49,6 +54,12 @@ impl Dictionary {
     /// The numbers handed out from now on belong to another fragment.
     pub(super) fn next_fragment(&mut self) {
         self.fragment += 1;
+    }
+
+    /// To whom the batch delivers something; what comes now belongs to the next one.
+    pub(super) fn next_batch(&mut self) -> Touched {
+        self.batch += 1;
+        std::mem::take(&mut self.touched)
     }
 
     /// The number of `relation`, written to `out` if it is new. An error is the length of a record
@@ -85,14 +96,15 @@ impl Dictionary {
         seed: u32,
         set: &SharedSet,
     ) -> Result<u32, u64> {
-        let fragment = self.fragment;
+        let (fragment, batch) = (self.fragment, self.batch);
         let known = match self.sets.entry(set.id) {
             Entry::Vacant(entry) => {
                 let number = self.next_set;
                 write_set(out, seed, number, &set.slots, Kind::Set)?;
                 self.next_set += 1;
                 let written = Arc::clone(&set.slots);
-                entry.insert(KnownSet { number, written, deltas: 0, fragment });
+                self.touched.add_set(&written);
+                entry.insert(KnownSet { number, written, deltas: 0, fragment, batch });
                 return Ok(number);
             }
             Entry::Occupied(entry) => entry.into_mut(),
@@ -109,8 +121,11 @@ impl Dictionary {
                 known.rewrite(out, seed, &set.slots)?;
             }
             known.written = Arc::clone(&set.slots);
+            self.touched.add_set(&set.slots);
+        } else if known.batch != batch {
+            self.touched.add_set(&set.slots);
         }
-        known.fragment = fragment;
+        (known.fragment, known.batch) = (fragment, batch);
         Ok(known.number)
     }
 }

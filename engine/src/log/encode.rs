@@ -8,7 +8,7 @@ use super::span::{FragmentHead, Summary, Tracker};
 use super::wire::{put_bytes, put_number};
 use crate::words::{
     Cell, Change, Fragment, Handle, Lsn, Offset, Operation, Relation, Routed, RowSpan,
-    ShapeDefinition, Slot, Targets,
+    ShapeDefinition, Slot, Targets, Touched,
 };
 use std::sync::Arc;
 
@@ -49,6 +49,8 @@ pub(crate) struct Batch {
     pub(super) head_seq: u64,
     pub(super) new_block: bool,
     pub(super) summary: Summary,
+    /// To whom it delivers something.
+    pub(super) touched: Touched,
 }
 
 impl Batch {
@@ -202,7 +204,7 @@ impl Encoder {
         let mut spare = spare;
         spare.clear();
         let mut bytes = std::mem::replace(&mut self.bytes, spare);
-        let summary = self.tracker.take();
+        let (summary, touched) = (self.tracker.take(), self.dictionary.next_batch());
         let (position, head_seq, new_block) = (self.position, self.next_seq, self.new_block);
         if let Some(head) = bytes.first_chunk_mut::<BATCH_FRAME_BYTES>() {
             *head = BatchHead { seq: head_seq, new_block }.frame(self.seed);
@@ -210,7 +212,7 @@ impl Encoder {
             self.position += bytes.len() as u64;
             self.block_bytes += bytes.len();
         }
-        Batch { bytes, position, head_seq, new_block, summary }
+        Batch { bytes, position, head_seq, new_block, summary, touched }
     }
 
     /// The head of the record for `fragment`, if one is to be written.
@@ -268,6 +270,7 @@ impl Encoder {
             let number = self.dictionary.relation(&mut self.bytes, self.seed, relation)?;
             self.numbers.push(number);
             for (_, targets) in routed.forms() {
+                self.dictionary.touched.add_slots(&targets.slots);
                 for set in &targets.sets {
                     self.numbers.push(self.dictionary.set(&mut self.bytes, self.seed, set)?);
                 }

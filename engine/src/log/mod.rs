@@ -20,6 +20,7 @@ mod floor;
 mod frame;
 mod header;
 mod index;
+mod json;
 mod read;
 mod record;
 mod recover;

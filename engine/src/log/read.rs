@@ -5,6 +5,7 @@
 use super::BLOCK_BYTES_MAX;
 use super::cache::BLOCKS_MAX;
 use super::decode::{Chunk, Logged};
+use super::json::{self, Lines};
 use super::store::{Log, LogError};
 use crate::words::{
     ColumnValue, Form, Formed, Fragment, Lsn, Offset, Operation, Relation, RowRef, Slot, View,
@@ -45,6 +46,20 @@ pub struct Page {
     pub up_to_date: bool,
 }
 
+impl Page {
+    /// The transaction of its last change, if there is more of that for the shape: a page ends
+    /// inside a transaction where its limits are reached there.
+    pub fn ends_inside(&self) -> Option<Lsn> {
+        let last = self.changes.last()?;
+        (!last.is_last()).then(|| last.commit_lsn())
+    }
+
+    /// Appends each change as a line of JSON: [`LoggedChange::write_json_line`].
+    pub fn write_json_lines(&self, out: &mut Vec<u8>) {
+        self.changes.iter().for_each(|change| change.write_json_line(out));
+    }
+}
+
 /// One change of a shape's log, as the shape sees it.
 #[derive(Clone)]
 pub struct LoggedChange {
@@ -52,6 +67,9 @@ pub struct LoggedChange {
     /// An index of `fragment`, and the form.
     what: (u32, Form),
     view: View,
+    /// What was written as JSON before, by whoever reads this fragment.
+    lines: Arc<Lines>,
+    last: bool,
 }
 
 impl LoggedChange {
@@ -79,6 +97,29 @@ impl LoggedChange {
     /// replica mode tells of them. The rows themselves are whole.
     pub fn selected(&self) -> impl Iterator<Item = ColumnValue<'_>> {
         self.formed().told(&self.view)
+    }
+
+    /// Whether nothing more of its transaction was delivered to the shape.
+    pub fn is_last(&self) -> bool {
+        self.last
+    }
+
+    /// Appends the change as a line of JSON, with what the shape's definition asks for:
+    ///
+    /// ```json
+    /// {"key":"\"public\".\"items\"/\"7\"","value":{"id":"7","kind":"hot"},"headers":
+    /// {"operation":"insert","offset":"0/1000_0","txids":[733],"last":true}}
+    /// ```
+    ///
+    /// (without the line break in it). Values are Postgres's text form or null; a large value that
+    /// an update left as it was and that is not known is left out. In the mode
+    /// [`Replica::Full`](crate::Replica) an update has `old_value` too: what it changed, as it was.
+    /// `last` is there, and true, on the last change of its transaction in this shape. The key is
+    /// the table's name and the values of the primary key, or of all columns where there is none.
+    /// Bytes that are no UTF-8 are replaced.
+    pub fn write_json_line(&self, out: &mut Vec<u8>) {
+        self.lines.write(&self.fragment, self.what, &self.view, out);
+        json::write_end(self.last, out);
     }
 
     /// The change's table, as it was then.
@@ -130,7 +171,11 @@ pub(crate) fn read_shape(
     let mut page = Page { changes: Vec::new(), through: after, up_to_date: false };
     let mut room = Room { left: limits };
     let mut scanned = 0;
-    while scanned < SCAN_BYTES_MAX {
+    while scanned < SCAN_BYTES_MAX || page.is_undecided() {
+        if scanned >= SCAN_BYTES_MAX {
+            // From here on it only looks whether there is one change more.
+            room.left.changes_max = 0;
+        }
         // Before looking for more: what is durable by now is then found.
         let durable = Offset::commit_mark(log.durable_commit());
         if let Some(block) = log.quiet_block(page.through, slot)? {
@@ -150,6 +195,7 @@ pub(crate) fn read_shape(
         }
         page.through = chunk.through;
     }
+    page.mark_last();
     Ok(page)
 }
 
@@ -165,17 +211,19 @@ impl Page {
     /// Takes what the chunk holds for `slot`. False: there is more than fits.
     fn extend(&mut self, chunk: &Chunk, slot: Slot, room: &mut Room) -> bool {
         let after = self.through;
-        for Logged { fragment, routed } in chunk.after(after) {
+        for Logged { fragment, routed, lines } in chunk.after(after) {
             for routed in routed.iter() {
                 let Some(form) = routed.form_for(slot) else { continue };
                 let what = (routed.change, form);
-                let (fragment, view) = (Arc::clone(fragment), View::default());
-                let change = LoggedChange { fragment, what, view };
+                let (fragment, lines) = (Arc::clone(fragment), Arc::clone(lines));
+                let (view, last) = (View::default(), false);
+                let change = LoggedChange { fragment, what, view, lines, last };
                 let offset = change.offset();
                 if offset <= after {
                     continue;
                 }
                 if !room.take(change.bytes()) && !self.changes.is_empty() {
+                    self.pass_whole(change.commit_lsn());
                     return false;
                 }
                 self.changes.push(change);
@@ -183,6 +231,31 @@ impl Page {
             }
         }
         true
+    }
+
+    /// The next change is one of the transaction `next`: where that is another than the last one's,
+    /// the page has all of that.
+    fn pass_whole(&mut self, next: Lsn) {
+        if let Some(last) = self.changes.last().filter(|last| last.commit_lsn() != next) {
+            self.through = self.through.max(Offset::commit_mark(last.commit_lsn()));
+        }
+    }
+
+    /// Whether it is not known yet if the page has all of its last change's transaction.
+    fn is_undecided(&self) -> bool {
+        let whole = |last: &LoggedChange| self.through >= Offset::commit_mark(last.commit_lsn());
+        self.changes.last().is_some_and(|last| !whole(last))
+    }
+
+    /// Marks the last change of each transaction.
+    fn mark_last(&mut self) {
+        let mut next = None;
+        let undecided = self.is_undecided();
+        for change in self.changes.iter_mut().rev() {
+            let commit = change.commit_lsn();
+            change.last = next != Some(commit) && !(next.is_none() && undecided);
+            next = Some(commit);
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use super::decode::{Chunk, Damage};
 use super::device::{Device, MemoryDevice, ReadAt};
 use super::encode::{Batch, Encoder, Resume};
 use super::index::{Index, View};
+use super::span::Summary;
 use crate::sync::{AtomicU64, Ordering};
-use crate::words::{Lsn, Offset, Slot};
+use crate::words::{Lsn, Offset, Slot, Touched};
 use parking_lot::RwLock;
 use std::fmt;
 use std::io;
@@ -178,11 +179,22 @@ pub(crate) struct Syncer {
     log: Arc<Log>,
     next_seq: u64,
     failed: bool,
+    /// To whom the batches of the open transaction deliver something, and commits that became
+    /// readable since it was asked for.
+    open: Touched,
+    news: Touched,
 }
 
 impl Syncer {
     pub(super) fn new(device: Box<dyn Device>, log: Arc<Log>, next_seq: u64) -> Syncer {
-        Syncer { device, log, next_seq, failed: false }
+        let (open, news) = Default::default();
+        Syncer { device, log, next_seq, failed: false, open, news }
+    }
+
+    /// For whom something became readable since this was called last. A batch that ends inside a
+    /// transaction may name some for whom nothing did.
+    pub(crate) fn take_news(&mut self) -> Touched {
+        std::mem::take(&mut self.news)
     }
 
     /// Writes and syncs `batch`, then publishes it. An error is final: every later call is refused,
@@ -201,7 +213,23 @@ impl Syncer {
         self.log.index.write().publish(batch.position, len, batch.new_block, summary);
         // Release pairs with the Acquire in `durable_commit`: the index first, then the mark.
         self.log.durable_commit.store(batch.through().as_u64(), Ordering::Release);
+        self.tell(batch);
         Ok(())
+    }
+
+    /// Notes for whom a batch that is readable now has something.
+    fn tell(&mut self, batch: &Batch) {
+        let Summary { commits, open, voids_earlier, .. } = &batch.summary;
+        if *voids_earlier {
+            self.open = Touched::default();
+        }
+        if commits.is_some() {
+            self.news.append(std::mem::take(&mut self.open));
+            self.news.append(batch.touched.clone());
+        }
+        if open.is_some() {
+            self.open.append(batch.touched.clone());
+        }
     }
 
     fn write(&mut self, batch: &Batch) -> Result<(), LogError> {

@@ -8,6 +8,7 @@ mod lsn;
 mod offset;
 mod relation;
 mod shape;
+mod touched;
 mod view;
 
 pub use change::{ChangeRef, Operation, RowRef, Value};
@@ -21,4 +22,5 @@ pub use view::{ColumnValue, ColumnsError, Replica};
 pub(crate) use change::{Cell, Change, RowSpan};
 pub(crate) use delivery::{Form, Formed, Routed, SharedSet, Targets};
 pub(crate) use fragment::FragmentParts;
+pub(crate) use touched::Touched;
 pub(crate) use view::{ColumnSet, View};

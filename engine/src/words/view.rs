@@ -90,10 +90,10 @@ impl ColumnSet {
 
 /// What a shape is told, apart from which rows are its own. One word; nothing at all behind it for
 /// a shape that selects every column in the default mode.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct View(Option<Arc<Parts>>);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct Parts {
     /// `None` is every column.
     columns: Option<ColumnSet>,

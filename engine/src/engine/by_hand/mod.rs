@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod deaths;
+mod news;
 mod order;
 mod waiting;
 
@@ -115,6 +116,7 @@ impl ByHand {
         let Ok(batch) = self.syncer.batches.try_recv() else { return false };
         self.syncer.syncer.commit(&batch).unwrap();
         self.syncer.synced.send(batch).unwrap();
+        self.inner.control.waiters.tell(0, self.syncer.syncer.take_news());
         true
     }
 

@@ -337,6 +337,7 @@ impl Life {
         if let Ok(batch) = part.batches.try_recv() {
             part.syncer.commit(&batch).unwrap();
             part.synced.send(batch).unwrap();
+            self.inner.control.waiters.tell(shard, part.syncer.take_news());
         }
     }
 }

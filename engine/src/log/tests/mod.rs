@@ -3,6 +3,7 @@
 
 mod crash;
 mod file;
+mod news;
 mod paging;
 mod power;
 mod reading;

@@ -42,18 +42,24 @@ fn check_from(world: &World, slot: Slot, expected: &[&Seen], after: Offset, limi
             let shown = show(change.operation(), &old, &new, change.relation(), change.xid());
             assert_eq!((change.offset(), shown), (seen.offset, seen.shown.clone()));
             assert_eq!(change.commit_lsn(), seen.offset.commit);
+            let next = rest.clone().next();
+            let last = next.is_none_or(|next| next.offset.commit != seen.offset.commit);
+            assert_eq!(change.is_last(), last, "{}", seen.offset);
         }
         let (len, bytes) = (page.changes.len(), page_bytes(&page));
         assert!(len <= 1 || len <= limits.changes_max && bytes <= limits.bytes_max);
         if page.up_to_date {
             assert!(rest.next().is_none() && page.through >= at);
             assert!(page.through >= Offset::commit_mark(world.durable_through));
+            assert_eq!(page.ends_inside(), None);
             break;
         }
         let last = page.changes.last().expect("at least one change is always given");
         assert!(page.through >= last.offset() && page.through > at);
         let left_out = rest.next().expect("there is more");
         assert!(left_out.offset > page.through);
+        let inside = left_out.offset.commit == last.commit_lsn();
+        assert_eq!(page.ends_inside(), inside.then(|| last.commit_lsn()));
         let one_more = ReadLimits { changes_max: len + 1, bytes_max: usize::MAX };
         let longer = read_shape(&world.log, slot, at, one_more).unwrap();
         assert_eq!(longer.changes.len(), len + 1);
@@ -164,6 +170,33 @@ fn a_quiet_shape_s_reader_is_let_go_in_a_large_log() {
     commit(&mut encoder, 2000, 9);
     let page = read_shape(&log, Slot::new(9), Offset::new(Lsn::new(1300), 0), LIMITS[0]).unwrap();
     assert!(page.up_to_date && page.changes.len() == 1);
+}
+
+/// A page ends where it has looked at enough, but not before it knows of its last change whether
+/// that is the last of its transaction.
+#[test]
+fn a_page_that_has_looked_at_enough_knows_whether_its_transaction_goes_on() {
+    let (table, body) = (table(), vec![b'x'; 1 << 19]);
+    for goes_on in [false, true] {
+        let (mut encoder, mut syncer, log) = in_memory(BLOCK_BYTES_MAX);
+        let mut large = TransactionBuilder::new(1, Lsn::new(10));
+        for part in 0..=20 {
+            large.insert(&table, [Value::Null, Value::Text(&body)]).unwrap();
+            let own = part == 0 || part == 20 && goes_on;
+            log_to(&mut encoder, &large.cut(), &[&[if own { 9 } else { 1 }]]);
+            syncer.commit(&encoder.take(Vec::new())).unwrap();
+        }
+        log_to(&mut encoder, &large.commit(Lsn::new(11)), &[]);
+        syncer.commit(&encoder.take(Vec::new())).unwrap();
+        let page = read_shape(&log, Slot::new(9), Offset::ZERO, ReadLimits::default()).unwrap();
+        let last: Vec<_> = page.changes.iter().map(|change| change.is_last()).collect();
+        assert_eq!(last, [!goes_on]);
+        assert_eq!(page.ends_inside(), goes_on.then_some(Lsn::new(10)));
+        let rest = read_shape(&log, Slot::new(9), page.through, ReadLimits::default()).unwrap();
+        let last: Vec<_> = rest.changes.iter().map(|change| change.is_last()).collect();
+        assert_eq!(last, [true; 1][..usize::from(goes_on)]);
+        assert!(rest.up_to_date);
+    }
 }
 
 /// What was known of a block while a part of it could not be read is not believed afterwards.

@@ -89,6 +89,8 @@ pub(super) struct World {
     committed_through: Lsn,
     /// What a reader must get.
     pub(super) durable: Vec<Seen>,
+    /// How many of these were asked for as news.
+    told: usize,
     pub(super) durable_through: Lsn,
     pub(super) next_slot: u32,
     /// The living shapes, those of unsynced batches too.
@@ -119,6 +121,7 @@ impl World {
             committed: Vec::new(),
             committed_through: Lsn::ZERO,
             durable: Vec::new(),
+            told: 0,
             durable_through: Lsn::ZERO,
             next_slot: 0,
             shapes: Vec::new(),
@@ -250,6 +253,17 @@ impl World {
         let [as_is, as_insert, as_delete] = spec.targets.each_ref().map(&mut targets);
         let routed = Routed { change: index as u32, as_is, as_insert, as_delete };
         (!routed.is_empty()).then_some(routed)
+    }
+
+    /// The slots that got something with the last sync.
+    pub(super) fn take_newly_durable(&mut self) -> RoaringBitmap {
+        let new = self.durable.iter().skip(std::mem::replace(&mut self.told, self.durable.len()));
+        new.filter_map(|seen| seen.slot).map(Slot::as_u32).collect()
+    }
+
+    /// Whether a transaction is open of which something was logged.
+    pub(super) fn is_inside(&self) -> bool {
+        self.logged_open
     }
 
     /// Takes the filled batch and makes it durable.
