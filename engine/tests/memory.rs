@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::*;
 use walfan::{
-    Ack, ConsumerSpec, Engine, Event, Fragment, Lsn, Offset, PublishError, ReadError, ReadLimits,
-    Relation, Start, Started, TransactionBuilder, Value,
+    Ack, AddError, ConsumerSpec, Engine, Event, Fragment, Lsn, Offset, PublishError, ReadError,
+    ReadLimits, Relation, Start, Started, TransactionBuilder, Value,
 };
 
 static NOTE: [u8; 64 << 10] = [b'x'; 64 << 10];
@@ -218,6 +218,33 @@ fn r14_a_trailing_consumer_goes_first_when_the_store_is_full() {
     assert_eq!((metrics.undeliverable, metrics.deaths, metrics.shapes), (0, 0, 1));
     let seen = joined(&trails);
     assert_eq!(seen, firsts(1..seen.len() as u64 + 1), "no gap before its end");
+}
+
+/// What a source forgets when it is flushed must not lie in memory alone.
+#[test]
+fn r14_a_log_in_memory_may_not_acknowledge() {
+    let (engine, _publisher) = small().start().unwrap();
+    engine.learn(items());
+    let trails = recorder(Placement::Mailbox, Ack::Log, &Seen::default(), reports());
+    let owns = recorder(Placement::Mailbox, Ack::Consumer, &Seen::default(), reports());
+    engine.add_shape(shape(""), owns.clone()).unwrap();
+    let log = engine.add_shape(shape(""), ConsumerSpec::Log).unwrap();
+    assert_eq!(engine.require_durable(), Err(log));
+    for spec in [ConsumerSpec::Log, trails.clone()] {
+        let both = vec![(shape(""), owns.clone()), (shape("id = 1"), spec)];
+        let refused = engine.add_shapes(both).unwrap_err();
+        let AddError::NotDurable { definition } = &refused else { panic!("{refused}") };
+        assert_eq!(*definition, shape("id = 1").to_string());
+    }
+    engine.remove_shape(log).unwrap();
+    assert_eq!(engine.require_durable(), Ok(()));
+    engine.add_shape(shape(""), owns).unwrap();
+    assert_eq!(engine.shapes().len(), 2);
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _publisher) = small().directory(dir.path()).start().unwrap();
+    engine.learn(items());
+    assert_eq!(engine.require_durable(), Ok(()));
+    engine.add_shape(shape(""), trails).unwrap();
 }
 
 #[test]

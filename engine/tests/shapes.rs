@@ -361,7 +361,7 @@ fn a14_shapes_that_come_and_go_leave_nothing_behind() {
 /// The deadline of a removed shape's consumer is nobody's any more.
 #[test]
 fn inv3_a_removed_consumer_that_stays_in_its_handler_condemns_nobody() {
-    let builder = small().runners(1).consumer_deadline(Duration::from_millis(100));
+    let builder = small().runners(1).consumer_deadline(Duration::from_millis(500));
     let (engine, mut publisher) = builder.start().unwrap();
     let items = items();
     engine.learn(Arc::clone(&items));

@@ -153,6 +153,38 @@ fn a_replay_does_not_wait_behind_the_mail_of_others() {
     assert_eq!((seen[0], seen.len()), (("dies", 2), 4), "{seen:?}");
 }
 
+/// Progress on the shard's own thread counts like any other (3.6).
+#[test]
+fn deaths_with_inline_progress_in_between_condemn_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let factory = |start: &Start<'_>| {
+        let incarnation = start.incarnation();
+        let handle = move |delivery: &Delivery<'_>, context: &mut Context<'_>| {
+            let commit = delivery.commit_lsn().as_u64();
+            // One death with progress; progress; and two deaths without.
+            match (commit, incarnation) {
+                (1, _) => context.exit(),
+                (3, 2 | 3) => return Err("as the test wants".into()),
+                _ => {}
+            }
+            reports(delivery, context)
+        };
+        Ok(Started::new(Box::new(Handler(handle)), start.resume()))
+    };
+    let inline = ConsumerSpec::Inline { factory: Arc::new(factory), ack: Ack::Consumer };
+    let (handle, _) = hand.add_with(inline);
+    hand.run();
+    for commit in 1..=4 {
+        hand.publish(commit..=commit);
+        hand.run();
+        // Restarts after the first are paced.
+        hand.now += Duration::from_secs(1);
+        hand.run();
+    }
+    assert_eq!((hand.living(), hand.flushed(), hand.counters().deaths.get()), (vec![handle], 4, 3));
+}
+
 /// The first restart is immediate, later ones are paced, and nobody is condemned for that (3.6).
 #[test]
 fn restarts_after_the_first_are_paced() {

@@ -57,6 +57,37 @@ fn r10_who_waits_for_us_is_not_condemned_and_who_does_not_is() {
     assert!(hand.events().iter().any(condemned));
 }
 
+/// R4: mail names its fragment by number, and one that is no longer recent is in the log.
+#[test]
+fn r04_mail_of_long_ago_is_found_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let sees = Arc::clone(&seen);
+    let spec = mailbox(Ack::Log, move |delivery, context| {
+        sees.lock().push(delivery.commit_lsn().as_u64());
+        reports(delivery, context)
+    });
+    hand.add_with(spec);
+    hand.run();
+    // It gets what commits first, and waits for a runner while more come than are kept.
+    hand.publish(1..=2);
+    hand.pump();
+    let recent = hand.links[0].recent.places() as u64;
+    let last = 3 + recent;
+    for commit in 3..=last {
+        let other = Arc::new(Relation::new(2, TableName::new("public", "other"), vec![]));
+        let mut transaction = TransactionBuilder::new(1, Lsn::new(commit));
+        transaction.truncate(&other);
+        hand.publisher.publish(transaction.commit(Lsn::new(commit + 1))).unwrap();
+        hand.settle();
+    }
+    hand.publish(last + 1..=last + 1);
+    hand.run();
+    assert_eq!(*seen.lock(), [1, 2, last + 1]);
+    assert_eq!(hand.counters().lagging.get(), 0);
+}
+
 /// R17: a runner that was woken looks idle until it comes to run, and whoever waits for it is not
 /// to blame; who has handled everything and is silent is.
 #[test]
@@ -95,19 +126,29 @@ fn r17_who_waits_for_a_runner_may_pin_more_than_its_bound() {
     assert!(hand.events().iter().any(cause));
 }
 
-/// R16: once stopping, deadlines stand still.
+/// R16: once stopping, deadlines stand still; and a verdict that crosses Stop invalidates nothing.
 #[test]
 fn r16_nobody_is_condemned_once_the_engine_stops() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut hand = ByHand::open(dir.path());
-    let (handle, _) = hand.add_with(mailbox(Ack::Consumer, |_, _| Ok(())));
-    hand.run();
-    hand.publish(1..=1);
-    hand.run();
-    hand.inner.control.state.advance(Phase::Stopping);
-    hand.watch(LONG);
-    hand.run();
-    assert_eq!(hand.living(), [handle]);
+    for crosses in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hand = ByHand::open(dir.path());
+        let (handle, _) = hand.add_with(mailbox(Ack::Consumer, |_, _| Ok(())));
+        hand.run();
+        hand.publish(1..=1);
+        hand.run();
+        if crosses {
+            let deadline = hand.now + 10 * LONG;
+            hand.inner.shards[0].messages.send(Message::Stop(deadline)).unwrap();
+            hand.run();
+        } else {
+            hand.inner.control.state.advance(Phase::Stopping);
+        }
+        hand.watch(LONG);
+        hand.run();
+        assert_eq!(hand.living(), [handle]);
+        assert!(hand.events().iter().all(|event| !matches!(event, Event::Undeliverable { .. })));
+        assert_eq!(hand.pump.finish().owing, [handle]);
+    }
 }
 
 /// A lease is renewed by asking again, and ends at the maximum (3.8).

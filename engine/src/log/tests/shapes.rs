@@ -122,3 +122,24 @@ fn a_shape_whose_table_its_block_does_not_name_is_damage() {
         assert_eq!(folder.bytes(), bytes);
     }
 }
+
+/// INV5: a removal that was cut off half-way is done again, and says so again.
+#[test]
+fn inv5_a_shape_may_end_twice() {
+    let folder = Folder::new();
+    let mut world = World::new(reopen(&folder, usize::MAX).parts());
+    let table = relation(1);
+    for slot in 0..3 {
+        add(&mut world, &shape(slot, Arc::clone(&table)));
+    }
+    let (slot, handle) = (Slot::new(1), Handle::new(1));
+    for _ in 0..2 {
+        world.encoder.remove_shape(slot, handle, Offset::ZERO).unwrap();
+        world.sync();
+        world.encoder.invalidate(slot, handle, Offset::ZERO, "once more").unwrap();
+        world.sync();
+    }
+    drop(world);
+    let found = reopen(&folder, usize::MAX);
+    assert_eq!(found.shapes, [shape(0, Arc::clone(&table)), shape(2, table)]);
+}

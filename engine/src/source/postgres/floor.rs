@@ -55,3 +55,28 @@ impl Floor {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R13: the server is told of nothing above a floor that is durable here.
+    #[test]
+    fn r13_what_is_told_waits_for_the_floor() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let (engine, _publisher) = Engine::builder().directory(dir.path()).start().unwrap();
+            let engine = Arc::new(engine);
+            let mut floor = Floor::new(Arc::clone(&engine), Lsn::new(2));
+            floor.want(Lsn::new(5));
+            assert_eq!((floor.raised(), floor.is_raising()), (Lsn::new(2), true));
+            // One raise at a time, and what was told stays told.
+            floor.want(Lsn::new(9));
+            floor.finished().await.unwrap();
+            assert_eq!((floor.raised(), engine.floor()), (Lsn::new(5), Lsn::new(5)));
+            floor.want(Lsn::new(4));
+            assert!(!floor.is_raising(), "a lower one is covered");
+        });
+    }
+}
