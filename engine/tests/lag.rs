@@ -180,6 +180,10 @@ fn r17_publish_waits_before_a_begin_only() {
     for id in 0..20 {
         insert(&mut transaction, &items, id, "a");
         publisher.try_publish(Arc::new(transaction.cut())).unwrap();
+        if id == 10 {
+            // From here on more than half of all places are taken.
+            wait_until("the mailbox is full", || engine.metrics().overflows == 1);
+        }
     }
     publisher.try_publish(Arc::new(transaction.commit(Lsn::new(3)))).unwrap();
     wait_until("it is taken", || engine.metrics().transactions == 2);

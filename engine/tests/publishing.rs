@@ -8,6 +8,7 @@ mod support;
 use crossbeam_channel::bounded;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 use support::*;
 use walfan::{
     Ack, ConsumerSpec, Engine, Failure, Fragment, Handle, Lsn, Offset, PublishError, Publisher,
@@ -208,7 +209,7 @@ fn r16_who_waits_wakes_when_the_engine_stops() {
             let waited = publisher.publish(inserts(&items, 4, &[(4, "a")]));
             (waited, publisher.publish(inserts(&items, 4, &[(4, "a")])))
         });
-        let waiting = scope.spawn(|| engine.wait_flushed(Lsn::new(9), LONG));
+        let waiting = scope.spawn(|| engine.wait_flushed(Lsn::new(9), Duration::MAX));
         let stopping = scope.spawn(|| engine.shutdown(LONG));
         let stopped = PublishError::Failed(Failure::Stopped);
         let (waited, after) = publishing.join().unwrap();
