@@ -98,6 +98,12 @@ impl Pump {
         self.shard.finish()
     }
 
+    /// How many meanings of tables the shard's shapes go by.
+    #[cfg(test)]
+    pub(crate) fn versions(&self) -> usize {
+        self.shard.versions()
+    }
+
     fn tick(&self) -> Duration {
         if self.shard.waits_for_the_clock() { TICK_IN_NEED } else { TICK }
     }

@@ -121,6 +121,12 @@ impl Shard {
         }
     }
 
+    /// How many meanings of tables its shapes go by.
+    #[cfg(test)]
+    pub(super) fn versions(&self) -> usize {
+        self.tables.versions.values().map(Vec::len).sum()
+    }
+
     /// Whether a table is still as `relation` says, as far as anybody knows.
     pub(super) fn is_current(&self, relation: &Arc<Relation>) -> bool {
         let known = self.control.registry.relation(&relation.table);

@@ -89,6 +89,33 @@ fn r03_answers_and_debts_wait_for_the_sync() {
     assert!(hand.events().iter().any(|event| matches!(event, Event::Invalidated { .. })));
 }
 
+/// Whether they are removed or altered, and in the middle of a transaction too.
+#[test]
+fn nothing_is_kept_of_a_table_whose_last_shape_has_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let shapes = [hand.add().0, hand.add().0];
+    hand.run();
+    assert_eq!(hand.pump.versions(), 1);
+    let mut transaction = TransactionBuilder::new(1, Lsn::new(1));
+    transaction.truncate(&relation(2));
+    hand.publisher.publish(transaction.cut()).unwrap();
+    let (newcomer, _) = hand.add();
+    hand.run();
+    for handle in shapes {
+        hand.remove(handle);
+    }
+    hand.run();
+    assert_eq!(hand.pump.versions(), 0, "nobody routes to who begins later");
+    hand.publisher.publish(transaction.commit(Lsn::new(2))).unwrap();
+    hand.publish(2..=2);
+    hand.run();
+    assert_eq!((hand.living(), hand.pump.versions()), (vec![newcomer], 1));
+    hand.publisher.publish(row(&relation(1), 3)).unwrap();
+    hand.run();
+    assert_eq!((hand.living(), hand.pump.versions()), (vec![], 0));
+}
+
 /// R3: one shard takes its part, the other one has no slot left to give.
 #[test]
 fn r03_what_one_shard_took_goes_if_another_one_refuses() {
