@@ -73,6 +73,33 @@ fn r14_a_quiet_shapes_consumer_is_replayed_although_the_log_was_cut() {
     }
 }
 
+/// R9: nothing of a shape lies below its first offset, so there its consumer begins at the latest,
+/// also where the log was cut long before the shape came.
+#[test]
+fn r09_who_resumes_before_its_shape_began_begins_with_it() {
+    let (engine, mut publisher) = Engine::builder().shards(1).runners(1).start().unwrap();
+    let items = items();
+    engine.learn(Arc::clone(&items));
+    let busy = engine.add_shape(shape(""), ConsumerSpec::Log).unwrap();
+    let mut commits = 1..900;
+    while engine.read(busy, Offset::ZERO, ReadLimits::default()).is_ok() {
+        let commit = commits.next().expect("the log is cut");
+        publisher.publish(large(&items, commit, 1)).unwrap();
+        engine.wait_flushed(Lsn::new(commit), LONG).unwrap();
+    }
+    let seen = Seen::default();
+    let record = Arc::clone(&seen);
+    let spec = placed(Placement::Mailbox, Ack::Consumer, move |_: &Start<'_>| {
+        Ok(Started::new(recording(&record, reports()), Offset::ZERO))
+    });
+    let late = engine.add_shape(shape("kind = 'late'"), spec).unwrap();
+    publish_rows(&mut publisher, &items, 900..902, "late");
+    assert_eq!(engine.wait_flushed(Lsn::new(901), LONG).unwrap(), Lsn::new(901));
+    assert_eq!(joined(&seen), firsts(900..902));
+    let living: Vec<_> = engine.shapes().into_iter().map(|(handle, _)| handle).collect();
+    assert_eq!(living, [busy, late]);
+}
+
 /// R9: it says itself that it has not got what the log let go of, because it had reported it.
 #[test]
 fn r09_who_resumes_below_the_start_of_the_log_is_invalidated() {

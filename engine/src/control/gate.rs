@@ -84,3 +84,24 @@ impl Gate {
         self.waiting.store(false, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R2: a fragment goes to all shards or to none, so one full channel is enough to wait for.
+    #[test]
+    fn r02_there_is_room_where_every_channel_has_room() {
+        let gate = Gate::new(3, 2);
+        assert!(gate.has_room());
+        for full in 0..3 {
+            gate.enter(full);
+            assert!(gate.has_room());
+            gate.enter(full);
+            assert!(!gate.has_room(), "shard {full} takes no more");
+            gate.leave(full);
+            assert!(gate.has_room());
+            gate.leave(full);
+        }
+    }
+}

@@ -98,7 +98,8 @@ fn nothing_is_kept_of_a_table_whose_last_shape_has_left() {
     hand.run();
     assert_eq!(hand.pump.versions(), 1);
     let mut transaction = TransactionBuilder::new(1, Lsn::new(1));
-    transaction.truncate(&relation(2));
+    let values = [Value::Text(b"1"), Value::Null];
+    transaction.insert(&relation(2), values).unwrap();
     hand.publisher.publish(transaction.cut()).unwrap();
     let (newcomer, _) = hand.add();
     hand.run();
