@@ -18,6 +18,9 @@ const BATCH_AGE_MAX: Duration = Duration::from_micros(500);
 /// The filling batch takes no more than this while another one is in sync: then the shard waits.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
+/// A buffer is used again if it takes no more than a full batch and the fragment that filled it.
+const SPARE_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
+
 /// What happens when a batch is durable.
 pub(super) enum OnSync {
     /// A shape is gone durably, and with it what it owed.
@@ -107,7 +110,9 @@ impl Shard {
     /// Takes a batch back that is durable now.
     pub(crate) fn handle_synced(&mut self, batch: Batch, now: Instant) {
         let through = batch.through();
-        self.commit.spare = batch.into_buffer();
+        let buffer = batch.into_buffer();
+        // What many shapes at once have made large is not kept for ever.
+        self.commit.spare = if buffer.capacity() <= SPARE_BYTES_MAX { buffer } else { Vec::new() };
         let waited = self.commit.syncing.take().unwrap_or_default();
         for what in waited {
             self.on_sync(what, now);
