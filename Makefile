@@ -7,6 +7,8 @@ ARGS ?= --duration 30s
 SEEDS ?= 1 2 3 4 5 6 7 8 9 10 11 12 13
 CLAUSES ?= 40000
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
+# One set of features for every test, so that nothing is compiled twice.
+WHOLE = $(CARGO) test --workspace --all-features
 LOADGEN = $(CARGO) run --release -p walfan-loadgen
 
 .DEFAULT_GOAL := help
@@ -23,22 +25,22 @@ load-postgres: need-rust need-postgres ## Runs it against a throwaway Postgres u
 	$(LOADGEN) --features postgres -- run crash --source postgres --shapes 10000 --crash-rate 0.02 \
 		--out results $(ARGS)
 
-test: need-rust need-postgres test-engine test-postgres test-loom ## Runs every test; installs Postgres where it may
+test: need-rust need-postgres test-loom ## Runs every test; installs Postgres where it may
+	$(WHOLE)
+	$(WHOLE) --bench '*'
 	@echo "All tests passed."
 
 test-engine: need-rust ## Runs what needs no Postgres: cargo test --workspace, and each bench once
 	$(CARGO) test --workspace
 	$(CARGO) test -p walfan-bench --benches
 
-test-postgres: need-rust need-postgres ## Runs the Postgres source's tests against a real Postgres
-	$(CARGO) test -p walfan --features postgres --lib -- source:: predicate::oracle
-	$(CARGO) test -p walfan --features postgres --test postgres
-	$(CARGO) test -p walfan --features postgres --doc source::
-	$(CARGO) test -p walfan-loadgen --features postgres --bins --test postgres
+test-postgres: need-rust need-postgres ## Runs what is asked of a real Postgres
+	$(WHOLE) --lib --bins -- source:: predicate::oracle
+	$(WHOLE) --test postgres
 
 test-loom: need-rust ## Checks every protocol of atomics in all its interleavings
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$(TARGET_DIR)/loom" \
-		$(CARGO) test -p walfan --lib --release loom_
+		$(CARGO) test -p walfan --lib --profile loom loom_
 
 oracle: need-rust need-postgres ## Asks a real Postgres what generated clauses mean: a long run, SEEDS="7 8" for others
 	@for seed in $(SEEDS); do \

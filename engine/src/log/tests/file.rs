@@ -12,8 +12,10 @@ pub(super) struct Folder {
 }
 
 impl Folder {
+    /// In memory where the machine has such a place: what is looked at is bytes, and thousands of
+    /// recoveries would each wait for a disk.
     pub(super) fn new() -> Folder {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let directory = Directory::open(parent.path(), 1).unwrap();
         let log_path = parent.path().join("shard-000.log");
         Folder { _parent: parent, directory, log_path }
