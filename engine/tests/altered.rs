@@ -121,7 +121,7 @@ fn is_unknown(engine: &Engine, handle: Handle) -> bool {
 }
 
 #[test]
-fn c01_an_altered_table_ends_its_shapes_and_no_others() {
+fn c18_an_altered_table_ends_its_shapes_and_no_others() {
     let mut world = World::new();
     publish_rows(&mut world.publisher, &world.items, 1..4, "a");
     world.orders(4..6);

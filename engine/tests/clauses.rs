@@ -92,7 +92,7 @@ fn is_invalidated(engine: &Engine, handle: Handle) -> bool {
 }
 
 #[test]
-fn a_clause_without_an_answer_ends_its_own_shape_and_nobody_else_s() {
+fn c01_a_clause_without_an_answer_ends_its_own_shape_and_nobody_else_s() {
     for (number, (clause, row, error)) in BAD.into_iter().enumerate() {
         let mut world = World::new();
         let mut bad = Vec::new();

@@ -193,7 +193,7 @@ enum When {
 }
 
 #[test]
-fn destructors_that_panic_change_nothing() {
+fn a19_destructors_that_panic_change_nothing() {
     for placement in PLACEMENTS {
         for when in [When::Starting, When::Running, When::Never] {
             let mut world = World::new();

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use support::*;
 use walfan::{
-    Ack, Builder, ConsumerSpec, Engine, Event, Handle, Lsn, Offset, Publisher, Relation, Start,
-    TransactionBuilder,
+    Ack, Builder, ConsumerError, ConsumerSpec, Context, Engine, Event, Handle, Lsn, Offset,
+    Publisher, Relation, Start, TransactionBuilder,
 };
 
 /// How a handler ends its incarnation.
@@ -82,24 +82,30 @@ impl World {
     }
 }
 
+/// Ends an incarnation in the way `end`.
+fn ends(end: End, context: &mut Context<'_>) -> Result<(), ConsumerError> {
+    match end {
+        End::Panic => panic!("as the test wants"),
+        End::Error => return Err("as the test wants".into()),
+        End::Exit => context.exit(),
+    }
+    Ok(())
+}
+
 /// Ends its incarnation in the way `end` at the first sight of the change at `commit`.
 fn dies_at(commit: u64, end: End) -> Script {
     let died = AtomicUsize::new(0);
     Arc::new(move |delivery, context| {
         let here = delivery.commit_lsn() == Lsn::new(commit);
         if here && died.fetch_add(1, Ordering::Relaxed) == 0 {
-            match end {
-                End::Panic => panic!("as the test wants"),
-                End::Error => return Err("as the test wants".into()),
-                End::Exit => context.exit(),
-            }
+            ends(end, context)?;
         }
         Ok(Report::Yes)
     })
 }
 
 #[test]
-fn dies_during_a_delivery() {
+fn a01_dies_during_a_delivery() {
     for end in ENDS {
         for placement in PLACEMENTS {
             World::each(|mut world| {
@@ -119,50 +125,44 @@ fn dies_during_a_delivery() {
     }
 }
 
-/// What was handled and not reported is seen again by the next incarnation, and the LSN waits.
+/// What was handled and not reported is seen again by the next incarnation, and the LSN waits: also
+/// when it ends in good order.
 #[test]
-fn dies_with_a_report_outstanding() {
-    for placement in PLACEMENTS {
-        World::each(|mut world| {
-            let seen = Seen::default();
-            let holds = Arc::new(AtomicUsize::new(1));
-            let script: Script = {
-                let holds = Arc::clone(&holds);
-                Arc::new(move |delivery, context| {
+fn a03_dies_with_a_report_outstanding() {
+    for end in ENDS {
+        for placement in PLACEMENTS {
+            World::each(|mut world| {
+                let seen = Seen::default();
+                let script: Script = Arc::new(move |delivery, context| {
                     // The first incarnation stops reporting at 20, and ends at 25.
-                    let late = delivery.commit_lsn() >= Lsn::new(20);
-                    if context.incarnation() == 1 && late {
-                        if delivery.commit_lsn() == Lsn::new(25) {
-                            holds.store(0, Ordering::SeqCst);
-                            panic!("as the test wants");
-                        }
-                        return Ok(Report::No);
+                    if context.incarnation() > 1 || delivery.commit_lsn() < Lsn::new(20) {
+                        return Ok(Report::Yes);
                     }
-                    Ok(Report::Yes)
-                })
-            };
-            let victim = recorder(placement, Ack::Consumer, &seen, script);
-            world.engine.add_shape(shape(""), victim).unwrap();
-            world.publish(1..25, "a");
-            wait_until("the first incarnation", || joined(&seen).len() == 24);
-            assert!(world.engine.flushed_lsn() < Lsn::new(20));
-            world.publish(25..40, "a");
-            world.check(1..40);
-            let second: Vec<_> =
-                seen.lock().unwrap().iter().filter(|s| s.0 == 2).cloned().collect();
-            assert_eq!(
-                second[0].1,
-                Offset::new(Lsn::new(20), 0),
-                "what was not reported comes again"
-            );
-            assert_eq!(second.len(), 20);
-        });
+                    if delivery.commit_lsn() == Lsn::new(25) {
+                        ends(end, context)?;
+                    }
+                    Ok(Report::No)
+                });
+                let victim = recorder(placement, Ack::Consumer, &seen, script);
+                world.engine.add_shape(shape(""), victim).unwrap();
+                world.publish(1..25, "a");
+                wait_until("the first incarnation", || joined(&seen).len() == 24);
+                assert!(world.engine.flushed_lsn() < Lsn::new(20));
+                world.publish(25..40, "a");
+                world.check(1..40);
+                let second: Vec<_> =
+                    seen.lock().unwrap().iter().filter(|s| s.0 == 2).cloned().collect();
+                let unreported = Offset::new(Lsn::new(20), 0);
+                assert_eq!(second[0].1, unreported, "what was not reported comes again");
+                assert_eq!(second.len(), 20);
+            });
+        }
     }
 }
 
 /// At every fragment of a transaction, and on its commit mark.
 #[test]
-fn dies_in_the_middle_of_a_transaction() {
+fn a23_dies_in_the_middle_of_a_transaction() {
     for placement in PLACEMENTS {
         for at in 0..6 {
             World::each(|mut world| {
@@ -210,7 +210,7 @@ fn dies_in_the_middle_of_a_transaction() {
 
 /// The death is met with nothing else to do, and no later traffic on its table.
 #[test]
-fn dies_on_a_table_that_then_goes_quiet() {
+fn a02_dies_on_a_table_that_then_goes_quiet() {
     for placement in PLACEMENTS {
         for end in ENDS {
             World::each(|mut world| {
@@ -228,7 +228,7 @@ fn dies_on_a_table_that_then_goes_quiet() {
 
 /// Three deaths in one place: the shape is given up, durably, and everybody else goes on.
 #[test]
-fn dies_in_each_restart() {
+fn c11_dies_in_each_restart() {
     for placement in PLACEMENTS {
         World::each(|mut world| {
             let seen = Seen::default();
@@ -254,7 +254,7 @@ fn dies_in_each_restart() {
 
 /// A consumer that makes progress between its deaths may die as often as it likes.
 #[test]
-fn deaths_with_progress_in_between_condemn_nobody() {
+fn a24_deaths_with_progress_in_between_condemn_nobody() {
     for placement in PLACEMENTS {
         World::each(|mut world| {
             let seen = Seen::default();
@@ -322,7 +322,7 @@ fn a_factory_that_panics_or_fails_is_a_death_like_any_other() {
 /// A consumer that lives, owes and is silent holds the LSN until its deadline and no longer; one
 /// that defers holds it as long as its lease, and is not condemned.
 #[test]
-fn a_silent_consumer_is_given_up_at_its_deadline_and_one_that_defers_is_not() {
+fn a05_a07_a_silent_consumer_is_given_up_and_one_that_defers_is_not() {
     let deadline = Duration::from_millis(200);
     for placement in PLACEMENTS {
         let mut world = World::new(true, small().consumer_deadline(deadline));
@@ -349,7 +349,7 @@ fn a_silent_consumer_is_given_up_at_its_deadline_and_one_that_defers_is_not() {
 /// A handler that never returns takes a runner, and nothing else: its shape is given up, another
 /// runner takes its place, and everybody goes on (R10).
 #[test]
-fn a_wedged_handler_stops_nobody() {
+fn a06_a_wedged_handler_stops_nobody() {
     let (release, wedge) = crossbeam_channel::bounded::<()>(0);
     let mut world =
         World::new(true, small().runners(1).consumer_deadline(Duration::from_millis(300)));

@@ -4,9 +4,9 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use support::*;
-use walfan::{Ack, ConsumerSpec, Lsn};
+use walfan::{Ack, ConsumerSpec, Lsn, Value};
 
 #[test]
 fn every_placement_sees_each_matching_change_once_and_in_order() {
@@ -49,4 +49,32 @@ fn every_placement_sees_each_matching_change_once_and_in_order() {
         assert!(report.wedged.is_empty(), "{report:?}");
         assert!(report.shards.iter().all(|shard| shard.flushed == Lsn::new(204)));
     }
+}
+
+/// Every consumer is handed the one row that was published; nobody has a copy.
+#[test]
+fn f02_a_row_is_handed_to_all_and_copied_for_none() {
+    let items = items();
+    let (engine, mut publisher) = small().start().unwrap();
+    engine.learn(Arc::clone(&items));
+    let places: Arc<Mutex<Vec<usize>>> = Arc::default();
+    for number in 0..40 {
+        let places = Arc::clone(&places);
+        let script: Script = Arc::new(move |delivery, _| {
+            let row = delivery.new_row().ok_or("a row comes")?;
+            let Some(Value::Text(kind)) = row.get(1) else { return Err("it has a kind".into()) };
+            places.lock().unwrap().push(kind.as_ptr() as usize);
+            Ok(Report::Yes)
+        });
+        let placement = PLACEMENTS[number % 2];
+        let spec = recorder(placement, Ack::Consumer, &Seen::default(), script);
+        engine.add_shape(shape("kind = 'a'"), spec).unwrap();
+    }
+    wait_until("all run", || engine.metrics().lagging == 0);
+    publish_rows(&mut publisher, &items, 1..2, "a");
+    assert_eq!(engine.wait_flushed(Lsn::new(1), LONG).unwrap(), Lsn::new(1));
+    let mut places = places.lock().unwrap().clone();
+    assert_eq!(places.len(), 40);
+    places.dedup();
+    assert_eq!(places.len(), 1);
 }

@@ -26,7 +26,7 @@ fn held_at(commit: u64, gate: &Receiver<()>) -> Script {
 }
 
 #[test]
-fn r04_many_far_behind_catch_up_while_new_traffic_flows() {
+fn f11_r04_many_far_behind_catch_up_while_new_traffic_flows() {
     for on_disk in [true, false] {
         let dir = tempfile::tempdir().unwrap();
         let builder = Engine::builder().shards(2).runners(10).mailbox_places(2);
@@ -146,7 +146,7 @@ fn one_busy_runner(
 
 /// Overload is not death: while no runner is idle, publish waits before it begins a transaction.
 #[test]
-fn r17_publish_waits_for_a_pool_that_is_behind_and_condemns_nobody() {
+fn c16_r17_publish_waits_for_a_pool_that_is_behind_and_condemns_nobody() {
     // So many places that they are no bound.
     let (engine, mut publisher, items, seen, go) = one_busy_runner(1_000);
     let mut commit = 2;

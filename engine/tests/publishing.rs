@@ -144,6 +144,24 @@ fn r02_fragments_without_changes_hide_nothing() {
     ends_with(&engine, log, &seen, &[offsets(10, 3), firsts(12..13)].concat());
 }
 
+/// Transactions that overlapped come in the order of their commits, whatever their numbers; a
+/// change has no position beside the one that its commit gives it (INV7).
+#[test]
+fn b06_transactions_that_overlapped_are_ordered_by_their_commits() {
+    let (engine, mut publisher, log, seen, items, _dir) = world();
+    let mut open: Vec<_> =
+        (1..=32).map(|n| TransactionBuilder::new(99 - n, Lsn::new(n.into()))).collect();
+    // Their rows were written in turns.
+    for id in 0..3 {
+        open.iter_mut().for_each(|transaction| insert(transaction, &items, id, "a"));
+    }
+    for (commit, transaction) in (1..).zip(open) {
+        publisher.publish(transaction.commit(Lsn::new(commit + 1))).unwrap();
+    }
+    let expected: Vec<_> = (1..=32).flat_map(|commit| offsets(commit, 3)).collect();
+    ends_with(&engine, log, &seen, &expected);
+}
+
 /// A world of two shards, `count` of which are inside a handler that waits for `release`.
 fn blocked(
     count: usize,

@@ -80,7 +80,7 @@ impl Kept {
 }
 
 #[test]
-fn shapes_and_logs_are_found_again_and_handles_never_used_again() {
+fn c14_e03_shapes_and_logs_are_found_again_and_handles_never_used_again() {
     let dir = tempfile::tempdir().unwrap();
     let clauses = ["", "kind = 'a'", "id = 3 OR kind = 'b'", "id = 5"];
     let mut world = open(dir.path(), small());
@@ -118,7 +118,7 @@ fn shapes_and_logs_are_found_again_and_handles_never_used_again() {
 
 /// A15, D01: what is durable comes again, whole, cut otherwise and from below, and changes nothing.
 #[test]
-fn a15_replay_of_what_is_durable_repeats_nothing() {
+fn a15_d01_replay_of_what_is_durable_repeats_nothing() {
     for placement in PLACEMENTS {
         let dir = tempfile::tempdir().unwrap();
         let kept = Kept::default();
@@ -197,7 +197,7 @@ fn a17_an_idle_restart_stands_at_the_last_durable_commit() {
 
 /// R9: where a consumer says that it resumes counts, below its last report and beyond the log.
 #[test]
-fn r09_a_consumer_resumes_where_it_says() {
+fn d02_r09_a_consumer_resumes_where_it_says() {
     for (placement, ack) in PLACEMENTS.into_iter().flat_map(|p| [(p, Ack::Consumer), (p, Ack::Log)])
     {
         let dir = tempfile::tempdir().unwrap();
@@ -282,7 +282,7 @@ fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_directory_that_is_not_ours_to_open_is_refused_and_left_alone() {
+fn d07_d14_a_directory_that_is_not_ours_to_open_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = open(dir.path(), small());
     let log = world.0.add_shape(shape(""), ConsumerSpec::Log).unwrap();
@@ -355,5 +355,88 @@ fn r03_what_comes_again_from_before_a_shape_began_is_not_its_own() {
                 assert_eq!(log_of(&world.0, handle), firsts(8..12));
             }
         }
+    }
+}
+
+/// Whatever was killed in the middle of many rows that commit together, each of them is there once.
+#[test]
+fn b09_a_kill_in_the_middle_of_many_rows_of_one_transaction_loses_and_repeats_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = Kept::default();
+    let mut world = open(dir.path(), small());
+    let spec = kept.spec(Placement::Mailbox, Ack::Consumer);
+    let handle = world.0.add_shape(shape(""), spec).unwrap();
+    publish(&mut world, 1..3);
+    // Each life of the consumer has what was committed, and the last one goes on to the end.
+    *kept.resume.lock().unwrap() = Some(Offset::commit_mark(Lsn::new(2)));
+    for pieces in [1, 4, 9, 10] {
+        // One that lags would see the transaction after its commit.
+        wait_until("it runs", || world.0.metrics().lagging == 0);
+        kept.of(handle).lock().unwrap().clear();
+        let mut transaction = walfan::TransactionBuilder::new(1, Lsn::new(3));
+        for piece in 0..pieces {
+            (0..100).for_each(|row| insert(&mut transaction, &world.2, row, "a"));
+            if piece < 9 {
+                world.1.publish(transaction.cut()).unwrap();
+            }
+        }
+        if pieces < 10 {
+            wait_until("it has a part", || kept.handled(handle).len() > 10);
+            close(world, false);
+            world = open(dir.path(), kept.builder(Placement::Mailbox, Ack::Consumer));
+        } else {
+            world.1.publish(transaction.commit(Lsn::new(4))).unwrap();
+        }
+    }
+    assert_eq!(world.0.wait_flushed(Lsn::new(3), LONG).unwrap(), Lsn::new(3));
+    let rows = (0..1_000).map(|row| Offset::new(Lsn::new(3), row * 2)).collect::<Vec<_>>();
+    assert_eq!(kept.handled(handle), rows);
+    assert_eq!(log_of(&world.0, handle), [firsts(1..3), rows].concat());
+}
+
+/// Stopped in good order or not, again and again: what was there is served before anything is
+/// written, and what is written is served with it.
+#[test]
+fn d10_d19_restarts_of_every_kind_lose_and_repeat_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = open(dir.path(), small());
+    let shapes = ["", "kind = 'a'"].map(|clause| (shape(clause), ConsumerSpec::Log));
+    let handles = world.0.add_shapes(shapes.to_vec()).unwrap();
+    for life in 1..9 {
+        let written = life * 5;
+        // The source begins below what is there.
+        publish(&mut world, (written.max(8) - 7)..written);
+        close(world, life % 3 == 0);
+        world = open(dir.path(), small());
+        assert_eq!(self::handles(&world.0), handles, "in life {life}");
+        for &handle in &handles {
+            assert_eq!(log_of(&world.0, handle), firsts(1..written));
+        }
+    }
+}
+
+/// One shape whose consumer cannot be made when a directory is opened costs nobody else anything.
+#[test]
+fn c15_a_consumer_that_cannot_be_made_at_the_start_holds_up_nobody() {
+    for placement in PLACEMENTS {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::default();
+        let mut world = open(dir.path(), small());
+        let shapes = (0..6).map(|_| (shape(""), kept.spec(placement, Ack::Consumer)));
+        let handles = world.0.add_shapes(shapes.collect()).unwrap();
+        publish(&mut world, 1..5);
+        close(world, true);
+        let (bad, inner) = (handles[2], kept.clone());
+        let builder = small().consumers(move |handle, _| match handle == bad {
+            true => placed(placement, Ack::Consumer, |_| Err("as the test wants".into())),
+            false => inner.spec(placement, Ack::Consumer),
+        });
+        let mut world = open(dir.path(), builder);
+        publish(&mut world, 1..9);
+        let living: Vec<_> = handles.into_iter().filter(|handle| *handle != bad).collect();
+        assert_eq!(self::handles(&world.0), living);
+        assert!(living.iter().all(|handle| kept.handled(*handle) == firsts(1..9)));
+        let metrics = world.0.metrics();
+        assert_eq!((metrics.deaths, metrics.undeliverable), (3, 1));
     }
 }

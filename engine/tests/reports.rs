@@ -76,7 +76,7 @@ fn a_deadline_passes(engine: &Engine, publisher: &mut Publisher, items: &Arc<Rel
 /// Who reports late, in the middle of a later transaction, owes nothing after that; nor does who
 /// could report from elsewhere, and does it here.
 #[test]
-fn a06_a_late_report_in_the_middle_of_a_transaction_counts() {
+fn a09_a_late_report_in_the_middle_of_a_transaction_counts() {
     for (placement, takes_reporter) in PLACEMENTS.into_iter().flat_map(|p| [(p, false), (p, true)])
     {
         let (engine, mut publisher, items) = world(DEADLINE);
@@ -300,4 +300,61 @@ fn r06_the_dead_is_dropped_before_its_successor_is_made() {
         wait_until("the last one's end", || living.load(Ordering::SeqCst) == 0);
         assert_eq!(together.load(Ordering::SeqCst), 0, "{placement:?}");
     }
+}
+
+/// A shape that only the beginning of a transaction touched has flushed it when its commit has
+/// come, also if that brings nothing for it and nothing follows (R7).
+#[test]
+fn a11_a_commit_that_brings_nothing_for_a_shape_is_its_commit_too() {
+    for placement in PLACEMENTS {
+        let (engine, mut publisher, items) = world(LONG);
+        let seen = Seen::default();
+        let spec = recorder(placement, Ack::Consumer, &seen, reports());
+        engine.add_shape(shape("kind = 'a'"), spec).unwrap();
+        let log = engine.add_shape(shape("kind = 'a'"), walfan::ConsumerSpec::Log).unwrap();
+        wait_until("it runs", || engine.metrics().lagging == 0);
+        let mut transaction = TransactionBuilder::new(1, Lsn::new(7));
+        insert(&mut transaction, &items, 1, "a");
+        publisher.publish(transaction.cut()).unwrap();
+        wait_until("it has its row", || joined(&seen).len() == 1);
+        insert(&mut transaction, &items, 2, "b");
+        publisher.publish(transaction.cut()).unwrap();
+        assert_eq!(engine.flushed_lsn(), Lsn::ZERO);
+        publisher.publish(transaction.commit(Lsn::new(8))).unwrap();
+        assert_eq!(engine.wait_flushed(Lsn::new(7), LONG).unwrap(), Lsn::new(7), "{placement:?}");
+        assert_eq!(log_of(&engine, log), firsts(7..8));
+        let mark = Offset::commit_mark(Lsn::new(7));
+        assert_eq!(seen.lock().unwrap().last(), Some(&(1, mark, true)));
+    }
+}
+
+/// What is received, durable and flushed are three positions, and what is on its way is counted
+/// while it is, not when it has arrived.
+#[test]
+fn j02_j03_what_is_on_its_way_is_seen_while_it_is() {
+    let (engine, mut publisher, items) = world(LONG);
+    let (release, gate) = crossbeam_channel::bounded::<()>(0);
+    let script: Script = Arc::new(move |delivery, _| {
+        if delivery.commit_lsn() == Lsn::new(3) {
+            // Disconnected: released.
+            let _ = gate.recv();
+        }
+        Ok(Report::Yes)
+    });
+    let spec = recorder(Placement::Mailbox, Ack::Consumer, &Seen::default(), script);
+    engine.add_shape(shape(""), spec).unwrap();
+    wait_until("it runs", || engine.metrics().lagging == 0);
+    publish_rows(&mut publisher, &items, 1..6, "a");
+    let last = Lsn::new(5);
+    wait_until("all is durable", || engine.metrics().shards.iter().all(|s| s.durable == last));
+    assert_eq!(engine.wait_flushed(Lsn::new(2), LONG).unwrap(), Lsn::new(2));
+    let metrics = engine.metrics();
+    assert_eq!((publisher.committed(), metrics.transactions), (last, 5));
+    let mut frontiers = metrics.shards.iter().map(|shard| shard.frontier).collect::<Vec<_>>();
+    frontiers.sort();
+    assert_eq!(frontiers, [Lsn::new(2), last], "of the one that holds it, and of the other");
+    assert!(metrics.unflushed_bytes > 0);
+    drop(release);
+    assert_eq!(engine.wait_flushed(last, LONG).unwrap(), last);
+    wait_until("nothing is on its way", || engine.metrics().unflushed_bytes == 0);
 }

@@ -33,7 +33,7 @@ fn removed(engine: &Engine, handle: Handle) {
 }
 
 #[test]
-fn r03_shapes_added_in_the_middle_of_a_transaction_start_with_the_next_one() {
+fn d17_r03_shapes_added_in_the_middle_of_a_transaction_start_with_the_next_one() {
     let dir = tempfile::tempdir().unwrap();
     let (engine, mut publisher, items) = world(&dir);
     let mut added = Vec::new();
@@ -65,7 +65,7 @@ fn r03_shapes_added_in_the_middle_of_a_transaction_start_with_the_next_one() {
 
 /// Also while the transaction never ends in this life: what comes again is not theirs either.
 #[test]
-fn r03_shapes_added_in_a_transaction_that_comes_again_after_a_restart_do_not_get_it() {
+fn g11_r03_shapes_added_in_a_transaction_that_comes_again_do_not_get_it() {
     let dir = tempfile::tempdir().unwrap();
     let (engine, mut publisher, items) = world(&dir);
     publish_rows(&mut publisher, &items, 1..10, "a");
@@ -309,7 +309,7 @@ fn r12_removal_during_restarts() {
 
 /// A14: 10,000 shapes of every kind come and go while there is traffic, and nothing is left.
 #[test]
-fn a14_shapes_that_come_and_go_leave_nothing_behind() {
+fn a14_c13_shapes_that_come_and_go_leave_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (engine, mut publisher, items) = world(&dir);
     let stays = engine.add_shape(shape("kind = 'a'"), ConsumerSpec::Log).unwrap();

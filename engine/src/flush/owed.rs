@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_in_between_leaves_a_lower_bound_and_one_past_the_end_settles() {
+    fn a08_a_report_in_between_leaves_a_lower_bound_and_one_past_the_end_settles() {
         let mut owed = Owed::new(lsn(5));
         assert!(owed.sent(lsn(10)) && !owed.sent(lsn(20)) && !owed.sent(lsn(30)));
         assert_eq!(owed.report(lsn(9)), Moved::Nothing);

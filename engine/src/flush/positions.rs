@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_owes_for_long_does_not_make_the_heap_grow() {
+    fn a22_one_that_owes_for_long_does_not_make_the_heap_grow() {
         let mut positions = Positions::new();
         positions.add(Lsn::new(1), 1);
         for at in 2..10_000 {

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_frontier_is_the_last_processed_commit_below_root_and_bound() {
+    fn a13_the_frontier_is_the_last_processed_commit_below_root_and_bound() {
         let mut tracker = Tracker::new(lsn(10));
         assert_eq!(tracker.advance(Lsn::MAX), None);
         tracker.owe(lsn(30), 2);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn room_for_commits_is_given_back() {
+    fn f12_room_for_commits_is_given_back() {
         let mut tracker = Tracker::new(Lsn::ZERO);
         tracker.owe(lsn(1), 1);
         (1..200_000).for_each(|at| tracker.processed(lsn(at), 1));

@@ -272,7 +272,7 @@ proptest! {
 
 /// Clauses that differ in their constants: few of so many may be asked, whatever a row holds.
 #[test]
-fn few_clauses_are_asked() {
+fn c04_c05_few_clauses_are_asked() {
     for (clause, matches, asked_max) in [
         ("a = 1 AND name LIKE '%b%' AND b = #", 1, 1),
         ("a IN (1, 2, 3) AND gone IS NULL AND b = #", 1, 0),

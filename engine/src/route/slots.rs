@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_small_in_memory() {
+    fn f05_a_set_is_small_in_memory() {
         assert_eq!(size_of::<SlotSet>(), 16);
     }
 

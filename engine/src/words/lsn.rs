@@ -89,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_round_trips_and_order_is_numeric(a: u64, b: u64) {
+        fn b07_text_round_trips_and_order_is_numeric(a: u64, b: u64) {
             prop_assert_eq!(Lsn::new(a).to_string().parse(), Ok(Lsn::new(a)));
             prop_assert_eq!(Lsn::new(a).cmp(&Lsn::new(b)), a.cmp(&b));
         }

@@ -6,6 +6,7 @@ mod code;
 mod fences;
 mod parts;
 mod paths;
+mod scenarios;
 mod sizes;
 mod trials;
 
@@ -82,4 +83,20 @@ fn every_rule_is_written_down() {
     for rule in (1..=17).map(|n| format!("R{n}")).chain((1..=12).map(|n| format!("INV{n}"))) {
         assert!(written.contains(&rule), "ARCHITECTURE.md does not say what {rule} is");
     }
+}
+
+#[test]
+fn no_page_has_the_marks_of_a_merge() {
+    for page in ["ARCHITECTURE.md", "README.md", "results/README.md", "engine/tests/README.md"] {
+        let text = read(&root().join(page));
+        let marked = text.lines().find(|l| l.starts_with("<<<<<<< ") || l.starts_with(">>>>>>> "));
+        assert_eq!(marked, None, "in {page}");
+    }
+}
+
+#[test]
+fn every_test_that_the_table_of_scenarios_names_is_there() {
+    let table = read(&root().join("engine/tests/README.md"));
+    let broken = scenarios::broken_scenarios(&table, &workspace());
+    assert!(broken.is_empty(), "engine/tests/README.md:\n{}", broken.join("\n"));
 }

@@ -5,6 +5,7 @@
 mod deaths;
 mod news;
 mod order;
+mod progress;
 mod waiting;
 
 use super::builder::Builder;

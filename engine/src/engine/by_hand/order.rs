@@ -148,3 +148,63 @@ fn r03_what_one_shard_took_goes_if_another_one_refuses() {
     let metrics = engine.metrics();
     assert_eq!((metrics.shapes, metrics.lagging, metrics.invalidated), (0, 0, 0));
 }
+
+/// INV5: whatever of a removal was done when the process died, doing it again completes it.
+#[test]
+fn a18_a_removal_that_was_cut_off_is_completed_by_doing_it_again() {
+    // In the channel, in a batch, durable, and known to be.
+    for steps in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hand = ByHand::open(dir.path());
+        let (gone, _) = hand.add_with(mailbox(Ack::Consumer, |_, _| Ok(())));
+        let (stays, _) = hand.add();
+        hand.run();
+        hand.publish(1..=1);
+        hand.run();
+        assert_eq!(hand.flushed(), 0, "it owes");
+        hand.remove(gone);
+        if steps > 0 {
+            hand.pump();
+        }
+        if steps > 1 {
+            assert!(hand.sync());
+        }
+        if steps > 2 {
+            hand.run();
+            assert_eq!(hand.flushed(), 1);
+        }
+        drop(hand);
+        let mut hand = ByHand::open(dir.path());
+        assert_eq!(hand.living().contains(&gone), steps < 2, "after {steps} steps");
+        if steps < 2 {
+            hand.remove(gone);
+        }
+        hand.publish(1..=2);
+        hand.run();
+        assert_eq!((hand.living(), hand.flushed()), (vec![stays], 2));
+        assert!(hand.inner.control.registry.place(gone).is_none(), "once more is no harm");
+    }
+}
+
+/// A shape and its log are in one file: neither can be there without the other.
+#[test]
+fn d15_a_shape_is_there_once_its_record_is_durable_and_not_before() {
+    for durable in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hand = ByHand::open(dir.path());
+        let (handle, answer) = hand.add();
+        hand.pump();
+        if durable {
+            assert!(hand.sync());
+        }
+        assert!(answer.is_empty(), "nobody was told of it");
+        drop(hand);
+        let mut hand = ByHand::open(dir.path());
+        let expected = if durable { vec![handle] } else { vec![] };
+        assert_eq!((hand.living(), hand.shapes()), (expected.clone(), u64::from(durable)));
+        hand.publish(1..=1);
+        hand.run();
+        assert_eq!(hand.counters().logged.get(), expected.len() as u64);
+        assert_eq!(hand.flushed(), 1);
+    }
+}

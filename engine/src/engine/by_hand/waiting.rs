@@ -205,7 +205,7 @@ fn the_sweep_finds_a_report_whose_mark_is_lost() {
 
 /// INV12: healthy and stuck exclude each other.
 #[test]
-fn inv12_a_flushed_lsn_that_is_stuck_and_a_hung_sync_turn_health_red() {
+fn j01_a_flushed_lsn_that_is_stuck_and_a_hung_sync_turn_health_red() {
     let dir = tempfile::tempdir().unwrap();
     let mut hand = ByHand::open(dir.path());
     let red = |hand: &ByHand| hand.inner.control.vitals.red();
@@ -227,4 +227,31 @@ fn inv12_a_flushed_lsn_that_is_stuck_and_a_hung_sync_turn_health_red() {
     hand.inner.control.vitals.sync_ended(0);
     hand.watch(LONG);
     assert_eq!(red(&hand), None);
+}
+
+/// Who holds the flushed LSN is named, with where it stands and since when, before it is given up.
+#[test]
+fn j04_who_holds_the_flushed_lsn_is_named_before_it_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = Engine::builder().directory(dir.path()).consumer_deadline(LONG);
+    let mut hand = ByHand::with(builder);
+    hand.add_with(mailbox(Ack::Consumer, reports));
+    let (silent, _) = hand.add_with(mailbox(Ack::Consumer, reports_from(40)));
+    hand.run();
+    hand.publish(1..=3);
+    hand.run();
+    hand.watch(LONG / 4);
+    let stalled = |hand: &ByHand| {
+        let events = hand.events().into_iter();
+        let stalled = events.filter(|event| matches!(event, Event::Stalled { .. }));
+        stalled.collect::<Vec<_>>()
+    };
+    assert_eq!(stalled(&hand).len(), 0);
+    hand.watch(LONG / 2);
+    let said = stalled(&hand);
+    let [Event::Stalled { handle, cause, .. }] = said.as_slice() else { panic!("{said:?}") };
+    assert_eq!((*handle, hand.flushed()), (silent, 0));
+    assert!(cause.contains("silent for 750"), "{cause}");
+    hand.watch(LONG / 8);
+    assert_eq!((stalled(&hand).len(), hand.living().len()), (0, 2), "it is said once");
 }

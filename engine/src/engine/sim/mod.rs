@@ -79,7 +79,7 @@ impl Sim {
         let mut rng = Rng::new(seed);
         let transactions = Transaction::stream(&mut rng, 150);
         let world = Arc::new(World::new(transactions, rng.next()));
-        // In memory where the machine has such a place: a run is order and bytes, not a disk's time.
+        // In memory where the machine has such a place: a run is order and bytes, and no waiting.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let mut sim = Sim {
             seed,

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn inv11_a_slot_beyond_the_floor_or_a_new_one_breaks_continuity() {
+    fn b11_h04_a_slot_beyond_the_floor_or_a_new_one_breaks_continuity() {
         let found = |lsn| Slot::Found { confirmed: Lsn::new(lsn) };
         let created = Slot::Created { at: Lsn::new(60) };
         assert_eq!(judge(50, 40, found(50)), Continuity::Kept, "exactly what was acknowledged");
