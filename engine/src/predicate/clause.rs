@@ -133,7 +133,8 @@ fn equality(relation: &Relation, column: &Expr, value: &Datum<'_>) -> Option<Vec
     {
         return match value.exact_int() {
             Some(value) => equality(relation, column, &Datum::Int(value)),
-            None => Some(Vec::new()),
+            // Never true; but what is computed may have no answer.
+            None => matches!(**column, Expr::Column(..)).then(Vec::new),
         };
     }
     let Expr::Column(index, of) = column else { return None };

@@ -23,8 +23,9 @@ const SEED: u64 = 20_260_727;
 const ROWS: usize = 40;
 
 /// Clauses that once meant something else here than in Postgres.
-const ONCE_WRONG: [&str; 8] = [
+const ONCE_WRONG: [&str; 9] = [
     "(vc_b)::char(2) <> (ta_a[1])::varchar(2)",
+    "(- int8_b) = ('2.5'::numeric - 42)",
     "'a '::varchar = bp_a",
     "bp_a = 'a '::varchar(5) OR vc_a = 'a  '::char(3)",
     "'a '::varchar IN (bp_a, bp_b)",
