@@ -306,7 +306,7 @@ fn d07_d14_a_directory_that_is_not_ours_to_open_is_refused_and_left_alone() {
     let mut newer = ours.clone();
     newer[8] += 1;
     std::fs::write(&meta, newer).unwrap();
-    assert!(matches!(refused(2), OpenError::Version { found: 2, expected: 1, .. }));
+    assert!(matches!(refused(2), OpenError::Version { found: 3, expected: 2, .. }));
     std::fs::write(&meta, &ours[..20]).unwrap();
     assert!(matches!(refused(2), OpenError::DamagedMeta { .. }));
     std::fs::write(&meta, ours).unwrap();

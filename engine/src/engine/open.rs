@@ -265,9 +265,9 @@ fn stores(
         return Ok(((0..builder.shards).map(new).collect(), Floor::in_memory()));
     };
     let stores = (0..builder.shards).into_par_iter().map(|shard| {
-        let device = directory.shard_device(shard as u32)?;
         let identity = directory.identity(shard as u32);
-        let found = recover(Box::new(device), &identity, BLOCK_BYTES_MAX);
+        let device = directory.shard_device(shard as u32);
+        let found = device.and_then(|it| recover(Box::new(it), &identity, BLOCK_BYTES_MAX));
         found.map(Store::from).map_err(|error| StartError::Log { shard, cause: error.to_string() })
     });
     let stores = stores.collect::<Result<_, StartError>>()?;

@@ -1,12 +1,12 @@
-//! Device: where a log's bytes lie, a file or memory. One writer appends and syncs; any number of
-//! readers read what is there already. What the bytes mean is left to the others.
+//! Device: where a log's bytes lie, a file in a folder or memory. One writer appends and syncs; any
+//! number of readers read what is there already. What the bytes mean is left to the others.
 
 use parking_lot::RwLock;
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The writing end, owned by the syncer.
@@ -21,16 +21,85 @@ pub(crate) trait Device: Send {
     fn truncate(&mut self, len: u64) -> io::Result<()>;
     /// A reading end.
     fn reader(&self) -> Arc<dyn ReadAt>;
+    /// What is appended next begins a block, and everything before it is synced: a log of several
+    /// files may begin a new one here. A failure is final.
+    fn begin_block(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    /// What lies before this byte was synced, whatever is behind it, and cannot be cut.
+    fn cut_from(&self) -> u64 {
+        0
+    }
 }
 
 /// The reading end, shared by all readers.
 pub(crate) trait ReadAt: Send + Sync {
     /// What an operator knows it by.
     fn name(&self) -> &str;
+    /// The file that holds byte `position`, and where in it.
+    fn place(&self, position: u64) -> (String, u64) {
+        (self.name().to_owned(), position)
+    }
     /// Fills `into` from byte `position` on, wholly.
     fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<()>;
     /// Forgets everything below byte `position`, if this device can; says whether it can.
     fn release(&self, position: u64) -> bool;
+}
+
+/// A folder of files. What is done to names survives a power cut once it was synced.
+pub(crate) trait Storage: Send + Sync {
+    /// All names in it.
+    fn names(&self) -> io::Result<Vec<String>>;
+    /// What an operator knows the file `name` by.
+    fn path_of(&self, name: &str) -> String;
+    /// Opens a file that exists.
+    fn open(&self, name: &str) -> io::Result<Box<dyn Device>>;
+    /// Makes an empty file, in the place of one that may have the name.
+    fn create(&self, name: &str) -> io::Result<Box<dyn Device>>;
+    /// Gives a file another name, which nobody has.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Makes the names durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A folder of the file system.
+pub(crate) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    pub(crate) fn new(path: &Path) -> Folder {
+        Folder { path: path.to_owned() }
+    }
+}
+
+impl Storage for Folder {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        fs::read_dir(&self.path)?.map(|entry| entry.map(name)).collect()
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        self.path.join(name).display().to_string()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn Device>> {
+        Ok(Box::new(FileDevice::open(&self.path.join(name))?))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn Device>> {
+        let path = self.path.join(name);
+        drop(File::create(&path)?);
+        Ok(Box::new(FileDevice::open(&path)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
 }
 
 /// A file that is only appended to.

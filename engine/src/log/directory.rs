@@ -4,21 +4,25 @@
 //!
 //! Its meta file is written last and never again, so where it lies everything else lies too.
 
-use super::device::FileDevice;
+use super::SEGMENT_BYTES_MAX;
+use super::device::Folder;
 use super::floor::{FLOOR_BYTES, Floor, FloorError, new_file};
 use super::frame::checksum;
 use super::header::{HEADER_BYTES, Identity};
+use super::recover::RecoverError;
+use super::segments::{Segments, file_name};
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const META: &str = "walfan.meta";
 const META_NEW: &str = "walfan.meta.new";
 const LOCK: &str = "LOCK";
 const FLOOR: &str = "floor";
 const MAGIC: [u8; 8] = *b"walfan-D";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const META_BYTES: usize = 36;
 
 /// Why a directory cannot be opened. Nothing in it was changed.
@@ -128,10 +132,15 @@ impl Directory {
         Identity { directory: self.id, shard, shards: self.shards }
     }
 
-    /// Opens the file of `shard`'s log, for [`recover`](super::recover()).
-    pub(crate) fn shard_device(&self, shard: u32) -> Result<FileDevice, OpenError> {
-        let path = shard_path(&self.path, shard);
-        FileDevice::open(&path).map_err(io_error(&path, "opening"))
+    /// Opens the files of `shard`'s log, for [`recover`](super::recover()).
+    pub(crate) fn shard_device(&self, shard: u32) -> Result<Segments, RecoverError> {
+        self.segments(shard, SEGMENT_BYTES_MAX)
+    }
+
+    /// The same with files of about another size.
+    pub(super) fn segments(&self, shard: u32, bytes_max: u64) -> Result<Segments, RecoverError> {
+        let folder = Arc::new(Folder::new(&self.path));
+        Segments::open(folder, self.identity(shard), bytes_max)
     }
 
     /// Opens the acknowledgement floor (R13). Once: it has one writer.
@@ -145,7 +154,7 @@ fn io_error(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> OpenEr
 }
 
 fn shard_path(path: &Path, shard: u32) -> PathBuf {
-    path.join(format!("shard-{shard:03}.log"))
+    path.join(file_name(shard, 0))
 }
 
 fn floor_seed(id: u128) -> u32 {

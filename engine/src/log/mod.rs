@@ -25,6 +25,7 @@ mod read;
 mod record;
 mod recover;
 mod scan;
+mod segments;
 mod span;
 mod store;
 mod wire;
@@ -42,6 +43,8 @@ pub(crate) use store::{Log, LogError, Syncer, in_memory};
 
 /// A block is closed when it has passed this many bytes.
 pub(crate) const BLOCK_BYTES_MAX: usize = 1 << 20;
+/// A new file is begun when a shard's last one has passed this many bytes.
+const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,6 @@
 //! cuts a torn tail, refuses damage and foreign files without touching them, passes over what a
 //! crash left of an open transaction, and tells which shapes live.
 
-use super::decode::Damage;
 use super::device::Device;
 use super::encode::{Encoder, Resume};
 use super::frame::{BatchHead, Frame, Kind};
@@ -90,10 +89,9 @@ pub(crate) fn recover(
     let seed = identity.seed();
     let mut scanner = Scanner::new(&*reader, seed, HEADER_BYTES as u64, device.len());
     let mut pass = Pass::default();
-    let damaged = |Damage { position, reason }| RecoverError::Damaged {
-        file: file.clone(),
-        position,
-        reason: reason.to_string(),
+    let damaged = |position, reason| {
+        let (file, position) = reader.place(position);
+        RecoverError::Damaged { file, position, reason }
     };
     let torn = loop {
         match scanner.next().map_err(read)? {
@@ -101,7 +99,7 @@ pub(crate) fn recover(
             Step::Bad => break true,
             Step::Frame(position, frame) => pass
                 .frame(position, frame)
-                .map_err(|reason| damaged(Damage { position, reason }))?,
+                .map_err(|reason| damaged(position, reason.to_string()))?,
         }
     };
     let end = scanner.position();
@@ -112,10 +110,17 @@ pub(crate) fn recover(
         if let Some((at, seq)) = scanner.find_batch_above(pass.seq).map_err(read)? {
             let reason =
                 format!("no record here, but batch {seq} behind it, at byte {at}, is whole");
-            return Err(RecoverError::Damaged { file, position: end, reason });
+            return Err(damaged(end, reason));
+        }
+        if end < device.cut_from() {
+            let reason = "no record here, but another file of the log follows".to_owned();
+            return Err(damaged(end, reason));
         }
         let cut = device.truncate(end);
-        cut.map_err(|source| RecoverError::Cut { file: file.clone(), position: end, source })?;
+        cut.map_err(|source| {
+            let (file, position) = reader.place(end);
+            RecoverError::Cut { file, position, source }
+        })?;
     }
     // A process that was killed may have written what it never synced; from here on it counts.
     let synced = device.sync();

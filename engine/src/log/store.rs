@@ -18,15 +18,19 @@ use std::sync::Arc;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum LogError {
-    /// The write of a batch failed. Final (INV10).
-    #[error("{file}: writing at byte {position} failed: {source}; restart when the disk is well")]
-    Write { file: String, position: u64, source: io::Error },
-    /// The sync of a batch failed. Final (INV10).
+    /// A write, a sync, or the beginning of a file failed. Final (INV10).
     #[error(
-        "{file}: sync failed: {source}; what it covered is not durable; restart when the disk is \
-         well"
+        "{file}: {what} failed at byte {position}: {source}; what it covered is not durable; \
+         restart when the disk is well"
     )]
-    Sync { file: String, source: io::Error },
+    Disk { file: String, what: &'static str, position: u64, source: io::Error },
+    /// The same, because there is no room. Final too: what was written in part is cut at the next
+    /// start.
+    #[error(
+        "{file}: {what} failed at byte {position}: {source}; there is no room: make some, then \
+         restart; nothing that was durable is lost"
+    )]
+    Full { file: String, what: &'static str, position: u64, source: io::Error },
     /// Refused, because an earlier write or sync failed (INV10).
     #[error(
         "{file}: refused, because an earlier write or sync failed; restart when the disk is well"
@@ -146,13 +150,17 @@ impl Log {
     pub(super) fn bytes_at(&self, position: u64, len: u64) -> Result<Vec<u8>, LogError> {
         let mut bytes = vec![0; len as usize];
         let read = self.bytes.read_at(&mut bytes, position);
-        read.map_err(|source| LogError::Read { file: self.name(), position, source })?;
+        read.map_err(|source| {
+            let (file, position) = self.bytes.place(position);
+            LogError::Read { file, position, source }
+        })?;
         Ok(bytes)
     }
 
     pub(super) fn damaged(&self, damage: Damage) -> LogError {
         let Damage { position, reason } = damage;
-        LogError::Damaged { file: self.name(), position, reason: reason.to_string() }
+        let (file, position) = self.bytes.place(position);
+        LogError::Damaged { file, position, reason: reason.to_string() }
     }
 
     fn name(&self) -> String {
@@ -219,10 +227,7 @@ impl Syncer {
 
     /// Notes for whom a batch that is readable now has something.
     fn tell(&mut self, batch: &Batch) {
-        let Summary { commits, open, voids_earlier, .. } = &batch.summary;
-        if *voids_earlier {
-            self.open = Touched::default();
-        }
+        let Summary { commits, open, .. } = &batch.summary;
         if commits.is_some() {
             self.news.append(std::mem::take(&mut self.open));
             self.news.append(batch.touched.clone());
@@ -233,16 +238,34 @@ impl Syncer {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<(), LogError> {
-        let file = || self.log.name();
         let (position, found) = (self.device.len(), batch.position);
         if position != found || self.next_seq != batch.head_seq {
-            return Err(LogError::OutOfOrder { file: file(), expected: position, found });
+            return Err(LogError::OutOfOrder { file: self.log.name(), expected: position, found });
+        }
+        if batch.new_block {
+            self.device.begin_block().map_err(|source| self.failure("beginning a file", source))?;
         }
         let written = self.device.append(&batch.bytes);
-        written.map_err(|source| LogError::Write { file: file(), position, source })?;
-        self.device.sync().map_err(|source| LogError::Sync { file: file(), source })?;
+        written.map_err(|source| self.failure("writing", source))?;
+        self.device.sync().map_err(|source| self.failure("sync", source))?;
         self.next_seq += 1;
         Ok(())
+    }
+
+    /// Where the log ends.
+    #[cfg(test)]
+    pub(super) fn end(&self) -> u64 {
+        self.device.len()
+    }
+
+    fn failure(&self, what: &'static str, source: io::Error) -> LogError {
+        let (file, position) = self.log.bytes.place(self.device.len());
+        match source.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => LogError::Full { file, what, position, source },
+            _ => LogError::Disk { file, what, position, source },
+        }
     }
 }
 

@@ -2,11 +2,13 @@
 //! after crashes and damage.
 
 mod crash;
+mod disk;
 mod file;
 mod news;
 mod paging;
 mod power;
 mod reading;
+mod segments;
 mod shapes;
 mod trimming;
 mod world;

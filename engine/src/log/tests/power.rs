@@ -1,89 +1,26 @@
-//! Power cuts: a run is cut at every sync and inside every write, at every byte and with holes, and
-//! what recovery finds is compared with what was acknowledged until then.
+//! Power cuts and failing disks: a run over several files is cut before and after each operation of
+//! the disk and inside every write, with any part of what was not synced, and fails at each
+//! operation; what recovery finds is compared with what was acknowledged until then.
 
-use super::super::device::{Device, ReadAt};
 use super::super::header::Identity;
-use super::super::{Recovered, RecoveredShape, recover};
+use super::super::segments::Segments;
+use super::super::{LogError, Recovered, RecoveredShape, recover};
+use super::disk::{Contents, Disk};
 use super::world::{Op, Seen, World, op};
 use crate::words::{Offset, Slot};
-use parking_lot::Mutex;
 use proptest::prelude::*;
-use std::io;
 use std::sync::Arc;
 
 const IDENTITY: Identity = Identity { directory: 7, shard: 0, shards: 1 };
 const BLOCK_BYTES: usize = 400;
-/// What a disk writes as a whole. Real ones write 512 bytes at least; our batches are small.
-const SECTOR_BYTES: usize = 32;
 
-#[derive(Clone)]
-enum Event {
-    Append(Vec<u8>),
-    Sync,
-}
-
-/// A disk that remembers in which order it was written to and synced.
-#[derive(Clone, Default)]
-struct Disk {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    events: Arc<Mutex<Vec<Event>>>,
-}
-
-impl Disk {
-    fn holding(bytes: Vec<u8>) -> Disk {
-        Disk { bytes: Arc::new(Mutex::new(bytes)), ..Disk::default() }
-    }
-
-    fn recover(&self) -> Recovered {
-        recover(Box::new(self.clone()), &IDENTITY, BLOCK_BYTES).unwrap()
-    }
-}
-
-impl Device for Disk {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.bytes.lock().extend(bytes);
-        self.events.lock().push(Event::Append(bytes.to_vec()));
-        Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.events.lock().push(Event::Sync);
-        Ok(())
-    }
-
-    fn len(&self) -> u64 {
-        self.bytes.lock().len() as u64
-    }
-
-    fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.bytes.lock().truncate(len as usize);
-        Ok(())
-    }
-
-    fn reader(&self) -> Arc<dyn ReadAt> {
-        Arc::new(self.clone())
-    }
-}
-
-impl ReadAt for Disk {
-    fn name(&self) -> &str {
-        "disk"
-    }
-
-    fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<()> {
-        let bytes = self.bytes.lock();
-        let held = bytes.get(position as usize..).and_then(|rest| rest.get(..into.len()));
-        into.copy_from_slice(held.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn release(&self, _position: u64) -> bool {
-        false
-    }
+fn recovered(disk: &Disk, segment_bytes: u64) -> Recovered {
+    let segments = Segments::open(Arc::new(disk.clone()), IDENTITY, segment_bytes).unwrap();
+    recover(Box::new(segments), &IDENTITY, BLOCK_BYTES).unwrap()
 }
 
 /// How far a run was at some moment.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Mark {
     /// How much of what it ever made readable a reader would get.
     readable: usize,
@@ -91,25 +28,27 @@ struct Mark {
     lifecycle: usize,
 }
 
-/// A run that was not cut.
+/// A batch: the disk's events before it and after it, and what was acknowledged with it.
+type Synced = (usize, usize, Mark);
+
+/// A run, which may have ended with a failure of its disk.
 struct Run {
-    /// What the file held before, and what was written and synced then.
-    start: Vec<u8>,
-    events: Vec<Event>,
-    /// By batch: what was acknowledged with it.
-    acknowledged: Vec<Mark>,
+    disk: Disk,
+    segment_bytes: u64,
+    batches: Vec<Synced>,
     readable: Vec<Seen>,
     /// The living shapes and the last slot given out, by the number of lifecycle records.
     shapes: Vec<(Vec<RecoveredShape>, Option<Slot>)>,
+    failed: bool,
 }
 
-fn run(ops: &[Op]) -> Run {
-    let start = IDENTITY.header().to_vec();
-    let disk = Disk::holding(start.clone());
-    let mut world = World::new(disk.recover().parts());
-    disk.events.lock().clear();
+fn run(ops: &[Op], segment_bytes: u64, fails_after: Option<usize>) -> Run {
+    let start = [("shard-000.log".to_owned(), IDENTITY.header().to_vec())].into();
+    let disk = Disk::holding(&start);
+    let mut world = World::new(recovered(&disk, segment_bytes).parts());
+    fails_after.into_iter().for_each(|operations| disk.fail_after(operations));
     let mut shapes = vec![(Vec::new(), None)];
-    let mut acknowledged = Vec::new();
+    let (mut batches, mut failed) = (Vec::new(), false);
     for op in ops.iter().chain([&Op::Sync]) {
         let (before, slot) = shapes.last().cloned().unwrap();
         if !matches!(op, Op::Sync) {
@@ -120,25 +59,46 @@ fn run(ops: &[Op]) -> Run {
             }
             continue;
         }
+        let events = disk.events();
         let batch = world.take();
-        world.syncer.commit(&batch).unwrap();
-        world.synced();
-        if !batch.is_empty() {
-            let (readable, lifecycle) = (world.durable.len(), shapes.len() - 1);
-            acknowledged.push(Mark { readable, lifecycle });
+        let synced = world.syncer.commit(&batch);
+        let mark = |readable| Mark { readable, lifecycle: shapes.len() - 1 };
+        match synced {
+            Ok(()) => {
+                world.synced();
+                batches.push((events, disk.events(), mark(world.durable.len())));
+            }
+            Err(error) => {
+                // Refused for good, and nothing of it can be read here.
+                assert!(matches!(error, LogError::Full { .. }), "{error}");
+                let again = world.syncer.commit(&world.encoder.take(Vec::new()));
+                assert!(matches!(again, Err(LogError::Failed { .. })));
+                assert_eq!(world.read(Offset::ZERO), world.durable);
+                // It may be on the disk all the same.
+                world.synced();
+                batches.push((events, usize::MAX, mark(world.durable.len())));
+                failed = true;
+                break;
+            }
         }
     }
-    let events = disk.events.lock().clone();
-    Run { start, events, acknowledged, readable: world.durable, shapes }
+    Run { disk, segment_bytes, batches, readable: world.durable, shapes, failed }
 }
 
 impl Run {
-    /// Recovers from a disk that holds `bytes`, at least `least` of which must be found, and at
-    /// most `most`.
-    fn check(&self, bytes: Vec<u8>, synced: &[u8], least: Mark, most: Mark) -> Disk {
-        let disk = Disk::holding(bytes);
-        let found = disk.recover();
-        assert!(disk.bytes.lock().starts_with(synced), "what was synced stays");
+    /// What must be found, and what may be found, after `events` of the disk's events.
+    fn bounds(&self, events: usize) -> (Mark, Mark) {
+        let last = |counts: &dyn Fn(&&Synced) -> bool| {
+            self.batches.iter().rev().find(counts).map(|batch| batch.2).unwrap_or_default()
+        };
+        // A batch that is being written when the disk is cut may be there.
+        (last(&|batch| batch.1 <= events), last(&|batch| batch.0 <= events))
+    }
+
+    /// Recovers from `contents`, at least `least` of which must be found, and at most `most`.
+    fn check(&self, contents: &Contents, (least, most): (Mark, Mark)) -> Disk {
+        let disk = Disk::holding(contents);
+        let found = recovered(&disk, self.segment_bytes);
         assert_eq!(found.last_commit, found.log.durable_commit());
         let expected = self.shapes.get(least.lifecycle..=most.lifecycle).unwrap();
         let next_slot = found.next_slot;
@@ -158,8 +118,8 @@ impl Run {
     }
 
     /// Goes on after a cut, and is not cut again.
-    fn go_on(disk: &Disk, ops: &[Op]) {
-        let found = disk.recover();
+    fn go_on(&self, disk: &Disk, ops: &[Op]) {
+        let found = recovered(disk, self.segment_bytes);
         let next_slot = found.next_slot.as_u32();
         let mut world = World::new(found.parts());
         (world.lsn, world.next_slot) = (1_000_000, next_slot);
@@ -168,60 +128,57 @@ impl Run {
         world.sync();
         expected.append(&mut world.durable);
         assert_eq!(world.read(Offset::ZERO), expected);
-        let again = World::new(disk.recover().parts());
+        let again = World::new(recovered(disk, self.segment_bytes).parts());
         assert_eq!(again.read(Offset::ZERO), expected);
     }
 }
 
-/// `bytes` after `synced`, of which the disk wrote only the sectors that `mask` names.
-fn with_holes(synced: &[u8], bytes: &[u8], mask: u64) -> Vec<u8> {
-    let mut disk = [synced, bytes].concat();
-    for (at, byte) in disk.iter_mut().enumerate().skip(synced.len()) {
-        if mask >> (at / SECTOR_BYTES % 64) & 1 == 0 {
-            *byte = 0;
-        }
-    }
-    disk
+/// Files of one block or a few, or one that is never left.
+fn segment_bytes() -> impl Strategy<Value = u64> {
+    prop::sample::select(vec![0, 300, 1_000, u64::MAX])
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn what_was_acknowledged_survives_a_power_cut_at_any_moment(
-        ops in prop::collection::vec(op(), 1..40), after in prop::collection::vec(op(), 1..12),
-        masks: [u64; 6], cut in any::<prop::sample::Index>(),
+        ops in prop::collection::vec(op(), 1..30), after in prop::collection::vec(op(), 1..12),
+        segment_bytes in segment_bytes(), masks: [u64; 3], every in 1usize..40,
+        cut in any::<prop::sample::Index>(),
     ) {
-        let run = run(&ops);
-        let (mut synced, mut pending) = (run.start.clone(), Vec::new());
-        let mut batches = run.acknowledged.iter();
-        let (mut least, mut most) = (Mark::default(), Mark::default());
-        for event in &run.events {
-            match event {
-                Event::Append(bytes) => {
-                    most = *batches.next().unwrap();
-                    for len in 0..=bytes.len() {
-                        let torn = [&synced[..], &bytes[..len]].concat();
-                        let disk = run.check(torn, &synced, least, most);
-                        if len == cut.index(bytes.len() + 1) {
-                            Run::go_on(&disk, &after);
-                        }
-                    }
-                    for mask in masks {
-                        let torn = with_holes(&synced, bytes, mask);
-                        Run::go_on(&run.check(torn, &synced, least, most), &after);
-                    }
-                    pending.extend(bytes);
-                }
-                Event::Sync => {
-                    // From here on the batch may be acknowledged, so it must be there.
-                    synced.append(&mut pending);
-                    least = most;
-                    Run::go_on(&run.check(synced.clone(), &synced, least, most), &after);
+        let run = run(&ops, segment_bytes, None);
+        for events in 0..=run.disk.events() {
+            let states = run.disk.cut(events, &masks, every);
+            let goes_on = cut.index(states.len());
+            for (index, contents) in states.iter().enumerate() {
+                let disk = run.check(contents, run.bounds(events));
+                if index == goes_on {
+                    run.go_on(&disk, &after);
                 }
             }
         }
-        prop_assert_eq!(least.readable, run.readable.len());
-        prop_assert!(batches.next().is_none());
+        let files = run.disk.contents().len();
+        prop_assert!(files == 1 || segment_bytes < u64::MAX);
+    }
+
+    #[test]
+    fn a_disk_that_fails_at_any_operation_loses_nothing_that_was_acknowledged(
+        ops in prop::collection::vec(op(), 1..30), after in prop::collection::vec(op(), 1..12),
+        segment_bytes in segment_bytes(), masks: [u64; 2],
+    ) {
+        for operations in 0.. {
+            let run = run(&ops, segment_bytes, Some(operations));
+            if !run.failed {
+                break;
+            }
+            let events = run.disk.events();
+            // Started again as it is, and after a power cut on top of it.
+            let mut states = run.disk.cut(events, &masks, 1);
+            states.push(run.disk.contents());
+            for contents in &states {
+                run.go_on(&run.check(contents, run.bounds(events)), &after);
+            }
+        }
     }
 }

@@ -112,7 +112,7 @@ proptest! {
                     world.synced();
                 }
                 Err(LogError::Failed { .. }) => prop_assert!(failed),
-                Err(LogError::Write { .. } | LogError::Sync { .. }) => {
+                Err(LogError::Full { .. }) => {
                     prop_assert!(!failed);
                     failed = true;
                 }

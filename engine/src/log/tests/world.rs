@@ -278,6 +278,11 @@ impl World {
         self.encoder.take(std::mem::take(&mut self.spare))
     }
 
+    /// Where the log ends.
+    pub(super) fn end(&self) -> u64 {
+        self.syncer.end()
+    }
+
     /// What was taken so far is durable.
     pub(super) fn synced(&mut self) {
         self.durable.append(&mut self.committed);
