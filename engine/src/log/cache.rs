@@ -4,6 +4,7 @@
 
 use super::decode::{Chunk, Damage, Decoder};
 use super::index::View;
+use super::postings::{Found, Postings};
 use super::store::{Log, LogError};
 use super::wire::Malformed;
 use crate::words::{Offset, Slot};
@@ -16,6 +17,8 @@ use std::sync::Arc;
 pub(super) const BLOCKS_MAX: usize = 8;
 /// Of so many blocks the slots that they touch are kept: those of a GiB, about.
 const TOUCHED_BLOCKS_MAX: usize = 1024;
+/// So many bytes of postings are kept, of the newest blocks.
+const POSTINGS_BYTES_MAX: usize = 32 << 20;
 /// If they fit in so many bytes each. A block that touches more slots is passed over by few.
 const TOUCHED_BYTES_MAX: usize = 1 << 14;
 /// A reader that follows the end gets what is new as a chunk of its own, but chunks with fewer
@@ -34,6 +37,9 @@ struct Held {
     blocks: VecDeque<(u64, Arc<Mutex<Block>>)>,
     /// Of closed blocks, by number; the newest are kept.
     touched: BTreeMap<u64, Touched>,
+    /// Of closed blocks, by number; the newest are kept.
+    postings: BTreeMap<u64, Arc<Postings>>,
+    postings_bytes: usize,
     /// The blocks below this one were dropped: nothing of them is kept.
     first: u64,
 }
@@ -66,12 +72,33 @@ impl Cache {
         block
     }
 
-    /// Whether it is known that the block of `view` holds nothing for `slot`.
-    pub(super) fn is_quiet(&self, view: &View, slot: Slot) -> bool {
+    /// What is known of what the block of `view` holds for `slot`, and from what.
+    pub(super) fn find(&self, view: &View, slot: Slot) -> (Option<Arc<Postings>>, Found) {
         let held = self.held.lock();
-        held.touched.get(&view.number).is_some_and(|touched| {
+        if let Some(postings) = held.postings.get(&view.number) {
+            let postings = Arc::clone(postings);
+            drop(held);
+            let found = postings.find(slot);
+            return (Some(postings), found);
+        }
+        let quiet = held.touched.get(&view.number).is_some_and(|touched| {
             touched.through == view.through && !touched.slots.contains(slot.as_u32())
-        })
+        });
+        (None, if quiet { Found::Nothing } else { Found::Much })
+    }
+
+    /// Keeps what the closed block `number` has for whom.
+    pub(super) fn know(&self, number: u64, postings: Postings) {
+        let mut held = self.held.lock();
+        if number < held.first {
+            return;
+        }
+        held.postings_bytes += postings.bytes();
+        held.postings.insert(number, Arc::new(postings));
+        while held.postings_bytes > POSTINGS_BYTES_MAX {
+            let Some((_, oldest)) = held.postings.pop_first() else { break };
+            held.postings_bytes -= oldest.bytes();
+        }
     }
 
     /// Drops what lies below block `number`, for good.
@@ -80,6 +107,8 @@ impl Cache {
         held.first = held.first.max(number);
         held.blocks.retain(|(known, _)| *known >= number);
         held.touched = held.touched.split_off(&number);
+        held.postings = held.postings.split_off(&number);
+        held.postings_bytes = held.postings.values().map(|postings| postings.bytes()).sum();
     }
 
     /// Keeps whom the block of `view` touches, which is `chunk` as far as it can be read.
@@ -151,5 +180,35 @@ impl Block {
             log.cache().note(view, chunk);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::postings::{Entries, Growing};
+    use super::*;
+
+    fn postings(count: u32) -> Postings {
+        let mut entries = Entries::default();
+        (0..count).for_each(|slot| entries.add_slots(&[Slot::new(slot)], 0));
+        let mut growing = Growing::default();
+        growing.add(0, true, &entries);
+        growing.add(9, true, &Entries::default()).unwrap()
+    }
+
+    #[test]
+    fn postings_of_the_newest_blocks_are_kept_within_the_bound_and_none_of_dropped_ones() {
+        let cache = Cache::default();
+        cache.forget_below(5);
+        cache.know(4, postings(1));
+        assert!(cache.held.lock().postings.is_empty());
+        let one = postings(60_000).bytes();
+        let fit = (POSTINGS_BYTES_MAX / one) as u64;
+        (5..5 + 2 * fit).for_each(|number| cache.know(number, postings(60_000)));
+        let kept: Vec<_> = cache.held.lock().postings.keys().copied().collect();
+        assert_eq!(kept, (5 + fit..5 + 2 * fit).collect::<Vec<_>>());
+        cache.forget_below(3 + 2 * fit);
+        let held = cache.held.lock();
+        assert_eq!((held.postings.len(), held.postings_bytes), (2, 2 * one));
     }
 }

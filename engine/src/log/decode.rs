@@ -38,7 +38,7 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    fn is_void(&self, position: u64) -> bool {
+    pub(super) fn is_void(&self, position: u64) -> bool {
         let before = self.void.partition_point(|range| range.end <= position);
         self.void.get(before).is_some_and(|range| range.contains(&position))
     }
@@ -132,9 +132,34 @@ impl Decoder {
         }
         let mut fragment = FragmentDecoder::new(self, &head, reader)?;
         for index in 0..head.changes {
-            fragment.change(index)?;
+            fragment.change(index, None)?;
         }
         fragment.finish(&head).map(Next::Entry)
+    }
+
+    /// A decoder that knows the relations of a block and none of its sets.
+    pub(super) fn with_relations(relations: Vec<Arc<Relation>>) -> Decoder {
+        Decoder { relations, sets: Vec::new() }
+    }
+
+    /// What the fragment record in `payload` holds for `slot`, which no set that it names has;
+    /// `None` if it cannot be read yet.
+    pub(super) fn fragment_for(
+        &self,
+        payload: &[u8],
+        readable: Lsn,
+        slot: Slot,
+    ) -> Result<Option<Logged>, Malformed> {
+        let mut reader = Reader::new(payload);
+        let head = read_fragment_head(&mut reader)?;
+        if head.commit > readable {
+            return Ok(None);
+        }
+        let mut fragment = FragmentDecoder::new(self, &head, reader)?;
+        for index in 0..head.changes {
+            fragment.change(index, Some(slot))?;
+        }
+        fragment.finish(&head).map(Some)
     }
 }
 
@@ -190,7 +215,8 @@ impl<'a> FragmentDecoder<'a> {
         Ok(FragmentDecoder { block, reader, parts, relation_numbers, routed, op: 0 })
     }
 
-    fn change(&mut self, index: u32) -> Result<(), Malformed> {
+    /// Takes the next change; with `only`, if it goes to that slot.
+    fn change(&mut self, index: u32, only: Option<Slot>) -> Result<(), Malformed> {
         let flags = self.reader.byte()?;
         if flags >> 7 != 0 {
             return Err(Malformed("a change has flags that are unknown"));
@@ -201,15 +227,23 @@ impl<'a> FragmentDecoder<'a> {
             return Err(Malformed("op indices do not rise"));
         }
         let relation = self.relation()?;
+        let (cells, data) = (self.parts.cells.len(), self.parts.data.len());
         let old = if flags & OLD != 0 { Some(self.row()?) } else { None };
         let new = if flags & NEW != 0 { Some(self.row()?) } else { None };
         let operation = operation(flags);
-        self.parts.changes.push(Change { op: self.op, operation, relation, old, new });
         let [as_is, as_insert, as_delete] = [Form::AsIs, Form::Insert, Form::Delete]
             .map(|form| flags & FIRST_FORM << form as u8 != 0)
-            .map(|named| if named { self.targets() } else { Ok(Targets::default()) });
+            .map(|named| if named { self.targets(only) } else { Ok(Targets::default()) });
         let (as_is, as_insert, as_delete) = (as_is?, as_insert?, as_delete?);
-        self.routed.push(Routed { change: index, as_is, as_insert, as_delete });
+        let change = self.parts.changes.len() as u32;
+        let routed = Routed { change, as_is, as_insert, as_delete };
+        if only.is_some_and(|slot| routed.form_for(slot).is_none()) {
+            self.parts.cells.truncate(cells);
+            self.parts.data.truncate(data);
+            return Ok(());
+        }
+        self.parts.changes.push(Change { op: self.op, operation, relation, old, new });
+        self.routed.push(routed);
         Ok(())
     }
 
@@ -253,10 +287,14 @@ impl<'a> FragmentDecoder<'a> {
         Ok(Cell { start: start as u32, len: len as u32 })
     }
 
-    fn targets(&mut self) -> Result<Targets, Malformed> {
+    /// With `only`, as far as that slot can be meant.
+    fn targets(&mut self, only: Option<Slot>) -> Result<Targets, Malformed> {
         let mut targets = Targets::default();
         for _ in 0..self.reader.count()? {
             let number = self.reader.number_u32()?;
+            if only.is_some() {
+                continue;
+            }
             let slots = self.block.sets.get(number as usize);
             let slots = Arc::clone(slots.ok_or(Malformed("a change's set is unknown"))?);
             targets.sets.push(SharedSet { id: number.into(), slots });
@@ -266,8 +304,10 @@ impl<'a> FragmentDecoder<'a> {
             let slot = next.checked_add(self.reader.number()?);
             let slot = slot.and_then(|slot| u32::try_from(slot).ok());
             let slot = slot.ok_or(Malformed("a slot passes 32 bits"))?;
-            targets.slots.push(Slot::new(slot));
             next = u64::from(slot) + 1;
+            if only.is_none_or(|only| only.as_u32() == slot) {
+                targets.slots.push(Slot::new(slot));
+            }
         }
         Ok(targets)
     }

@@ -2,6 +2,7 @@
 //! number. What is not known yet, or has changed, is written in front of its first use (R8).
 
 use super::frame::{self, Kind};
+use super::postings::Entries;
 use super::record::put_relation;
 use super::wire::put_number;
 use crate::words::{Relation, SharedSet, Touched};
@@ -40,6 +41,8 @@ pub(super) struct Dictionary {
     batch: u64,
     /// To whom the batch being filled delivers something.
     pub(super) touched: Touched,
+    /// What the batch being filled writes for whom.
+    pub(super) entries: Entries,
 }
 
 impl Dictionary {
@@ -56,10 +59,10 @@ impl Dictionary {
         self.fragment += 1;
     }
 
-    /// To whom the batch delivers something; what comes now belongs to the next one.
-    pub(super) fn next_batch(&mut self) -> Touched {
+    /// To whom the batch delivers something, and where; what comes now belongs to the next one.
+    pub(super) fn next_batch(&mut self) -> (Touched, Entries) {
         self.batch += 1;
-        std::mem::take(&mut self.touched)
+        (std::mem::take(&mut self.touched), std::mem::take(&mut self.entries))
     }
 
     /// The number of `relation`, written to `out` if it is new. An error is the length of a record
@@ -81,6 +84,7 @@ impl Dictionary {
                 let start = frame::open(out);
                 put_relation(out, number, relation);
                 frame::close(out, start, Kind::Relation, seed)?;
+                self.entries.add_relation(start);
                 self.by_content.insert(Arc::clone(relation), number);
                 number
             }
@@ -104,6 +108,7 @@ impl Dictionary {
                 self.next_set += 1;
                 let written = Arc::clone(&set.slots);
                 self.touched.add_set(&written);
+                self.entries.add_set(&written);
                 entry.insert(KnownSet { number, written, deltas: 0, fragment, batch });
                 return Ok(number);
             }
@@ -122,6 +127,7 @@ impl Dictionary {
             }
             known.written = Arc::clone(&set.slots);
             self.touched.add_set(&set.slots);
+            self.entries.add_set(&set.slots);
         } else if known.batch != batch {
             self.touched.add_set(&set.slots);
         }

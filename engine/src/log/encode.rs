@@ -3,6 +3,7 @@
 
 use super::dictionary::Dictionary;
 use super::frame::{self, BATCH_FRAME_BYTES, BatchHead, Kind};
+use super::postings::Entries;
 use super::record::{put_add, put_end, put_fragment_head};
 use super::span::{FragmentHead, Summary, Tracker};
 use super::wire::{put_bytes, put_number};
@@ -51,6 +52,8 @@ pub(crate) struct Batch {
     pub(super) summary: Summary,
     /// To whom it delivers something.
     pub(super) touched: Touched,
+    /// Where in it.
+    pub(super) entries: Entries,
 }
 
 impl Batch {
@@ -146,6 +149,9 @@ impl Encoder {
         let mut numbers = self.numbers.iter().copied();
         let mut op = 0;
         for routed in routed {
+            for (_, targets) in routed.forms() {
+                self.dictionary.entries.add_slots(&targets.slots, start);
+            }
             let change = &fragment.raw_changes()[routed.change as usize];
             put_change(&mut self.bytes, fragment, change, op, routed, &mut numbers);
             op = change.op;
@@ -204,7 +210,7 @@ impl Encoder {
         let mut spare = spare;
         spare.clear();
         let mut bytes = std::mem::replace(&mut self.bytes, spare);
-        let (summary, touched) = (self.tracker.take(), self.dictionary.next_batch());
+        let (summary, (touched, entries)) = (self.tracker.take(), self.dictionary.next_batch());
         let (position, head_seq, new_block) = (self.position, self.next_seq, self.new_block);
         if let Some(head) = bytes.first_chunk_mut::<BATCH_FRAME_BYTES>() {
             *head = BatchHead { seq: head_seq, new_block }.frame(self.seed);
@@ -212,7 +218,7 @@ impl Encoder {
             self.position += bytes.len() as u64;
             self.block_bytes += bytes.len();
         }
-        Batch { bytes, position, head_seq, new_block, summary, touched }
+        Batch { bytes, position, head_seq, new_block, summary, touched, entries }
     }
 
     /// The head of the record for `fragment`, if one is to be written.

@@ -51,7 +51,7 @@ impl Index {
             let through = self.blocks.back().map_or(self.start, |block| block.through);
             self.blocks.push_back(Block { position, len: 0, through });
         }
-        let last = (self.first + self.blocks.len() as u64).saturating_sub(1);
+        let last = self.last();
         if let Some(block) = self.blocks.back_mut() {
             block.len += len;
         }
@@ -106,6 +106,11 @@ impl Index {
             closed: index + 1 < self.blocks.len(),
             limit: self.limit.clone(),
         })
+    }
+
+    /// The number of the last block, if there is any.
+    pub(super) fn last(&self) -> u64 {
+        (self.first + self.blocks.len() as u64).saturating_sub(1)
     }
 
     /// The last commit in the log.

@@ -6,7 +6,7 @@ use super::BLOCK_BYTES_MAX;
 use super::cache::BLOCKS_MAX;
 use super::decode::{Chunk, Logged};
 use super::json::{self, Lines};
-use super::store::{Log, LogError};
+use super::store::{Known, Log, LogError};
 use crate::words::{
     ColumnValue, Form, Formed, Fragment, Lsn, Offset, Operation, Relation, RowRef, Slot, View,
 };
@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// change of each large transaction. Half of the blocks that are kept decoded, so that readers who
 /// go through a log in step decode each block once for all of them.
 const SCAN_BYTES_MAX: u64 = (BLOCKS_MAX / 2 * BLOCK_BYTES_MAX) as u64;
+
+/// What a block counts of which it is known what it holds, beside what is read of it.
+const PASSED_BYTES: u64 = 4 << 10;
 
 /// How large a page of a shape's log may grow. At least one change is always given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,10 +181,15 @@ pub(crate) fn read_shape(
         }
         // Before looking for more: what is durable by now is then found.
         let durable = Offset::commit_mark(log.durable_commit());
-        if let Some(block) = log.quiet_block(page.through, slot)? {
-            // It counts as if it were read: readers in step stay in step.
-            scanned += block.len;
-            page.through = block.through;
+        if let Some(Known { through, chunk }) = log.known(page.through, slot)? {
+            scanned += PASSED_BYTES;
+            if let Some(chunk) = chunk {
+                scanned += chunk.bytes;
+                if !page.extend(&chunk, slot, &mut room) {
+                    break;
+                }
+            }
+            page.through = through;
             continue;
         }
         let Some(chunk) = log.read(page.through)? else {

@@ -6,6 +6,8 @@ use super::decode::{Chunk, Damage};
 use super::device::{Device, MemoryDevice, ReadAt};
 use super::encode::{Batch, Encoder, Resume};
 use super::index::{Index, View};
+use super::postings::{Found, Growing};
+use super::records;
 use super::span::Summary;
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{Lsn, Offset, Slot, Touched};
@@ -48,6 +50,13 @@ pub(crate) enum LogError {
     /// The position was dropped: who reads there must start over.
     #[error("{after} was asked for, but the log holds only what follows {start}; start over")]
     BelowStart { after: Offset, start: Offset },
+}
+
+/// What one slot has in a block, as far as the block can be read.
+pub(super) struct Known {
+    pub(super) through: Offset,
+    /// With the changes of this slot alone.
+    pub(super) chunk: Option<Chunk>,
 }
 
 /// The reading end, for many threads.
@@ -99,9 +108,25 @@ impl Log {
         }
     }
 
-    /// The block that holds what follows `after`, if it is known to hold nothing for `slot`.
-    pub(super) fn quiet_block(&self, after: Offset, slot: Slot) -> Result<Option<View>, LogError> {
-        Ok(self.view(after)?.filter(|view| self.cache.is_quiet(view, slot)))
+    /// What is known without decoding it of the block that holds what follows `after`: that it
+    /// holds nothing for `slot` (`None`), or all of that.
+    pub(super) fn known(&self, after: Offset, slot: Slot) -> Result<Option<Known>, LogError> {
+        loop {
+            let Some(view) = self.view(after)? else { return Ok(None) };
+            let through = view.through;
+            let records = match self.cache.find(&view, slot) {
+                (_, Found::Nothing) => return Ok(Some(Known { through, chunk: None })),
+                (Some(postings), Found::Records(places)) => {
+                    records::read(self, &view, &postings, slot, &places)
+                }
+                _ => return Ok(None),
+            };
+            match records {
+                // Dropped while we were on the way to it: look again.
+                Err(_) if !self.holds(&view) => {}
+                chunk => return chunk.map(|chunk| Some(Known { through, chunk: Some(chunk) })),
+            }
+        }
     }
 
     /// Drops whole blocks that hold nothing above `through`, on a device that can (R14). Returns
@@ -131,7 +156,7 @@ impl Log {
         })
     }
 
-    fn view(&self, after: Offset) -> Result<Option<View>, LogError> {
+    pub(super) fn view(&self, after: Offset) -> Result<Option<View>, LogError> {
         let index = self.index.read();
         if after < index.start() {
             return Err(LogError::BelowStart { after, start: index.start() });
@@ -191,12 +216,14 @@ pub(crate) struct Syncer {
     /// readable since it was asked for.
     open: Touched,
     news: Touched,
+    /// What the block that is being written has for whom.
+    growing: Growing,
 }
 
 impl Syncer {
     pub(super) fn new(device: Box<dyn Device>, log: Arc<Log>, next_seq: u64) -> Syncer {
-        let (open, news) = Default::default();
-        Syncer { device, log, next_seq, failed: false, open, news }
+        let (open, news, growing) = Default::default();
+        Syncer { device, log, next_seq, failed: false, open, news, growing }
     }
 
     /// For whom something became readable since this was called last. A batch that ends inside a
@@ -218,7 +245,17 @@ impl Syncer {
         self.failed = false;
         let len = batch.len() as u64;
         let summary = &batch.summary;
-        self.log.index.write().publish(batch.position, len, batch.new_block, summary);
+        let closed = match len {
+            0 => None,
+            _ => self.growing.add(batch.position, batch.new_block, &batch.entries),
+        };
+        let last = {
+            let mut index = self.log.index.write();
+            index.publish(batch.position, len, batch.new_block, summary);
+            index.last()
+        };
+        // Of the block before; a reader that comes first decodes it.
+        closed.into_iter().for_each(|closed| self.log.cache.know(last - 1, closed));
         // Release pairs with the Acquire in `durable_commit`: the index first, then the mark.
         self.log.durable_commit.store(batch.through().as_u64(), Ordering::Release);
         self.tell(batch);

@@ -7,6 +7,7 @@ mod file;
 mod news;
 mod paging;
 mod power;
+mod quiet;
 mod reading;
 mod segments;
 mod shapes;
