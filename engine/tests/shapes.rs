@@ -310,7 +310,7 @@ fn r12_removal_during_restarts() {
 /// A14: 10,000 shapes of every kind come and go while there is traffic, and nothing is left.
 #[test]
 fn a14_c13_shapes_that_come_and_go_leave_nothing_behind() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (engine, mut publisher, items) = world(&dir);
     let stays = engine.add_shape(shape("kind = 'a'"), ConsumerSpec::Log).unwrap();
     let mut commit = 1;

@@ -33,6 +33,12 @@ pub fn shape(clause: &str) -> ShapeDefinition {
     }
 }
 
+/// A directory in memory where the machine has such a place: for tests that wait for thousands of
+/// syncs, one after the other, and look at none.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Settings that suit a test.
 pub fn small() -> Builder {
     Engine::builder().shards(2).runners(2)
