@@ -156,8 +156,16 @@ impl Decoder {
             return Ok(None);
         }
         let mut fragment = FragmentDecoder::new(self, &head, reader)?;
+        (fragment.parts.changes, fragment.parts.data, fragment.routed) = Default::default();
         for index in 0..head.changes {
-            fragment.change(index, Some(slot))?;
+            let mut ahead = fragment.reader;
+            let (advance, is_meant) = skim_change(&mut ahead, slot)?;
+            if is_meant {
+                fragment.change(index, Some(slot))?;
+            } else {
+                fragment.advance(index, advance)?;
+                fragment.reader = ahead;
+            }
         }
         fragment.finish(&head).map(Some)
     }
@@ -215,19 +223,12 @@ impl<'a> FragmentDecoder<'a> {
         Ok(FragmentDecoder { block, reader, parts, relation_numbers, routed, op: 0 })
     }
 
-    /// Takes the next change; with `only`, if it goes to that slot.
+    /// Takes the next change; with `only`, as far as it concerns that slot.
     fn change(&mut self, index: u32, only: Option<Slot>) -> Result<(), Malformed> {
-        let flags = self.reader.byte()?;
-        if flags >> 7 != 0 {
-            return Err(Malformed("a change has flags that are unknown"));
-        }
+        let flags = change_flags(&mut self.reader)?;
         let advance = self.reader.number()?;
-        self.op = self.op.checked_add(advance).ok_or(Malformed("an op index passes 64 bits"))?;
-        if index > 0 && advance == 0 {
-            return Err(Malformed("op indices do not rise"));
-        }
+        self.advance(index, advance)?;
         let relation = self.relation()?;
-        let (cells, data) = (self.parts.cells.len(), self.parts.data.len());
         let old = if flags & OLD != 0 { Some(self.row()?) } else { None };
         let new = if flags & NEW != 0 { Some(self.row()?) } else { None };
         let operation = operation(flags);
@@ -236,14 +237,16 @@ impl<'a> FragmentDecoder<'a> {
             .map(|named| if named { self.targets(only) } else { Ok(Targets::default()) });
         let (as_is, as_insert, as_delete) = (as_is?, as_insert?, as_delete?);
         let change = self.parts.changes.len() as u32;
-        let routed = Routed { change, as_is, as_insert, as_delete };
-        if only.is_some_and(|slot| routed.form_for(slot).is_none()) {
-            self.parts.cells.truncate(cells);
-            self.parts.data.truncate(data);
-            return Ok(());
-        }
         self.parts.changes.push(Change { op: self.op, operation, relation, old, new });
-        self.routed.push(routed);
+        self.routed.push(Routed { change, as_is, as_insert, as_delete });
+        Ok(())
+    }
+
+    fn advance(&mut self, index: u32, advance: u64) -> Result<(), Malformed> {
+        self.op = self.op.checked_add(advance).ok_or(Malformed("an op index passes 64 bits"))?;
+        if index > 0 && advance == 0 {
+            return Err(Malformed("op indices do not rise"));
+        }
         Ok(())
     }
 
@@ -320,6 +323,41 @@ impl<'a> FragmentDecoder<'a> {
         let fragment = Arc::new(Fragment::from_parts(self.parts));
         Ok(Logged { fragment, routed: self.routed.into(), lines: Arc::default() })
     }
+}
+
+fn change_flags(reader: &mut Reader<'_>) -> Result<u8, Malformed> {
+    let flags = reader.byte()?;
+    if flags >> 7 == 0 { Ok(flags) } else { Err(Malformed("a change has flags that are unknown")) }
+}
+
+/// Passes over a change: how far it advances the op index, and whether it names `slot`.
+fn skim_change(reader: &mut Reader<'_>, slot: Slot) -> Result<(u64, bool), Malformed> {
+    let flags = change_flags(reader)?;
+    let advance = reader.number()?;
+    reader.number_u32()?;
+    for _ in 0..u8::from(flags & OLD != 0) + u8::from(flags & NEW != 0) {
+        for _ in 0..reader.count()? {
+            let cell = reader.number()?;
+            if let Some(len) = cell.checked_sub(TEXT_CELL) {
+                let len = usize::try_from(len);
+                reader.take(len.map_err(|_| Malformed("a value passes the record's end"))?)?;
+            }
+        }
+    }
+    let mut is_meant = false;
+    for _ in 0..(flags / FIRST_FORM & 7).count_ones() {
+        for _ in 0..reader.count()? {
+            reader.number_u32()?;
+        }
+        let mut next = 0u64;
+        for _ in 0..reader.count()? {
+            let named = next.checked_add(reader.number()?);
+            let named = named.ok_or(Malformed("a slot passes 32 bits"))?;
+            is_meant |= named == u64::from(slot.as_u32());
+            next = named.checked_add(1).ok_or(Malformed("a slot passes 32 bits"))?;
+        }
+    }
+    Ok((advance, is_meant))
 }
 
 fn operation(flags: u8) -> Operation {

@@ -7,8 +7,9 @@ use super::super::header::HEADER_BYTES;
 use super::super::recover::RecoverError;
 use super::file::{Folder, reopen};
 use super::world::{Op, World, op};
-use crate::words::Lsn;
+use crate::words::{Lsn, Slot};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 const BLOCK_BYTES: usize = 700;
 
@@ -126,6 +127,15 @@ proptest! {
         for entry in &entries {
             // Whatever was taken can be walked.
             let _ = format!("{:?}", entry.fragment.changes().collect::<Vec<_>>());
+        }
+        // And so for who reads one record for one slot.
+        let relations = entries.iter().flat_map(|entry| entry.fragment.changes());
+        let relations = relations.map(|change| Arc::clone(change.relation())).collect();
+        let decoder = Decoder::with_relations(relations);
+        for (start, len) in frames {
+            let payload = &bytes[start + frame::HEAD_BYTES..start + len];
+            let found = decoder.fragment_for(payload, Lsn::MAX, Slot::new(len as u32 % 400));
+            let _ = found.map(|entry| format!("{entry:?}"));
         }
     }
 
