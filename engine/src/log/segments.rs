@@ -9,10 +9,13 @@
 use super::device::{Device, ReadAt, Storage};
 use super::header::{HeaderError, Identity, SEGMENT_HEADER_BYTES};
 use super::recover::RecoverError;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+/// So many files of a shard are kept open to read, however many there are.
+const OPEN_MAX: usize = 16;
 /// What is written under another name first.
 const NEW: &str = ".new";
 
@@ -27,19 +30,33 @@ pub(crate) struct Segments {
     segment_bytes_max: u64,
 }
 
-/// The reading end. Its lock is held for a look-up, and for a push when a file is begun.
+/// The reading end. `segments` is locked for a look-up, and for a push when a file is begun; `open`
+/// by readers alone.
 struct Row {
+    storage: Arc<dyn Storage>,
+    shard: u32,
     name: String,
     /// Never empty.
     segments: RwLock<Vec<Segment>>,
+    /// The files that were read last, the last one last.
+    open: Mutex<VecDeque<(u32, Arc<dyn ReadAt>)>>,
 }
 
 #[derive(Clone)]
 struct Segment {
+    number: u32,
+    /// What an operator knows it by.
+    name: Arc<str>,
     /// The position of its first byte, and how many bytes of the file lie before that.
     first: u64,
     head: u64,
-    bytes: Arc<dyn ReadAt>,
+}
+
+impl Segment {
+    fn new(device: &dyn Device, number: u32, first: u64) -> Segment {
+        let head = if number == 0 { 0 } else { SEGMENT_HEADER_BYTES as u64 };
+        Segment { number, name: device.reader().name().into(), first, head }
+    }
 }
 
 /// The name of a shard's file. The first one's header is a part of the run, and is made with the
@@ -76,7 +93,7 @@ impl Segments {
         };
         let mut last = open(0)?;
         let name = last.reader().name().to_owned();
-        let mut segments = vec![Segment { first: 0, head: 0, bytes: last.reader() }];
+        let mut segments = vec![Segment::new(&*last, 0, 0)];
         for (expected, number) in (1..).zip(numbers) {
             if number != expected {
                 let file = storage.path_of(&file_name(shard, expected));
@@ -87,11 +104,12 @@ impl Segments {
                 segments.last().map_or(0, |segment| segment.first + last.len() - segment.head);
             let next = open(number)?;
             check_header(&*next, &identity, number, end)?;
-            let head = SEGMENT_HEADER_BYTES as u64;
-            segments.push(Segment { first: end, head, bytes: next.reader() });
+            segments.push(Segment::new(&*next, number, end));
             last = next;
         }
-        let row = Arc::new(Row { name, segments: RwLock::new(segments) });
+        let (segments, open) = (RwLock::new(segments), Mutex::default());
+        let row = Row { storage: Arc::clone(&storage), shard, name, segments, open };
+        let row = Arc::new(row);
         Ok(Segments { storage, identity, row, last, segment_bytes_max })
     }
 
@@ -161,9 +179,7 @@ impl Device for Segments {
         self.storage.sync()?;
         // Under its own name, which is what errors say.
         self.last = self.storage.open(&name)?;
-        let head = SEGMENT_HEADER_BYTES as u64;
-        let segment = Segment { first: end, head, bytes: self.last.reader() };
-        self.row.segments.write().push(segment);
+        self.row.segments.write().push(Segment::new(&*self.last, number, end));
         Ok(())
     }
 
@@ -180,6 +196,22 @@ impl Row {
         let found = segments.get(next - 1).expect("there is always one, which begins at 0");
         (found.clone(), segments.get(next).map(|segment| segment.first))
     }
+
+    /// The bytes of file `number`.
+    fn bytes(&self, number: u32) -> io::Result<Arc<dyn ReadAt>> {
+        let mut open = self.open.lock();
+        let known = open.iter().position(|(known, _)| *known == number);
+        let entry = match known.and_then(|index| open.remove(index)) {
+            Some(entry) => entry,
+            None => (number, self.storage.open(&file_name(self.shard, number))?.reader()),
+        };
+        if open.len() == OPEN_MAX {
+            open.pop_front();
+        }
+        let bytes = Arc::clone(&entry.1);
+        open.push_back(entry);
+        Ok(bytes)
+    }
 }
 
 impl ReadAt for Row {
@@ -188,17 +220,17 @@ impl ReadAt for Row {
     }
 
     fn place(&self, position: u64) -> (String, u64) {
-        let (Segment { first, head, bytes }, _) = self.find(position);
-        (bytes.name().to_owned(), position - first + head)
+        let (Segment { name, first, head, .. }, _) = self.find(position);
+        (name.to_string(), position - first + head)
     }
 
     fn read_at(&self, mut into: &mut [u8], mut position: u64) -> io::Result<()> {
         while !into.is_empty() {
-            let (Segment { first, head, bytes }, next) = self.find(position);
+            let (Segment { number, first, head, .. }, next) = self.find(position);
             let held = next.map_or(u64::MAX, |next| next - position);
             let len = usize::try_from(held).map_or(into.len(), |held| held.min(into.len()));
             let (front, rest) = into.split_at_mut(len);
-            bytes.read_at(front, position - first + head)?;
+            self.bytes(number)?.read_at(front, position - first + head)?;
             (into, position) = (rest, position + len as u64);
         }
         Ok(())
@@ -206,5 +238,37 @@ impl ReadAt for Row {
 
     fn release(&self, _position: u64) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::device::Folder;
+    use super::*;
+
+    #[test]
+    fn many_files_are_read_and_few_are_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity { directory: 7, shard: 0, shards: 1 };
+        std::fs::write(dir.path().join(file_name(0, 0)), identity.header()).unwrap();
+        let open = || Segments::open(Arc::new(Folder::new(dir.path())), identity, 0).unwrap();
+        let mut segments = open();
+        let mut written = identity.header().to_vec();
+        for number in 0..3 * OPEN_MAX as u8 {
+            segments.begin_block().unwrap();
+            segments.append(&[number; 10]).unwrap();
+            segments.sync().unwrap();
+            written.extend([number; 10]);
+        }
+        for segments in [segments, open()] {
+            assert_eq!(segments.len(), written.len() as u64);
+            for _ in 0..2 {
+                let mut read = vec![0; written.len()];
+                segments.reader().read_at(&mut read, 0).unwrap();
+                assert_eq!(read, written);
+            }
+            assert_eq!(segments.row.open.lock().len(), OPEN_MAX);
+            assert!(segments.reader().read_at(&mut [0; 2], segments.len() - 1).is_err());
+        }
     }
 }
