@@ -345,7 +345,7 @@ fn skim_change(reader: &mut Reader<'_>, slot: Slot) -> Result<(u64, bool), Malfo
         }
     }
     let mut is_meant = false;
-    for _ in 0..(flags / FIRST_FORM & 7).count_ones() {
+    for _ in 0..((flags / FIRST_FORM) & 7).count_ones() {
         for _ in 0..reader.count()? {
             reader.number_u32()?;
         }
