@@ -4,7 +4,7 @@ use super::builder::Builder;
 use super::error::StartError;
 use super::publisher::Publisher;
 use super::shapes::compiled;
-use super::threads::{self, Parts, SyncPart};
+use super::threads::{self, Parts, SealPart, SyncPart};
 use super::{Engine, EngineLimits, Inner, ShardDoor};
 use crate::consumer::{Foreign, Member, Recent, ShardLink};
 use crate::control::{Control, Place};
@@ -20,7 +20,7 @@ use crate::shard::{
 };
 use crate::sync::AtomicU64;
 use crate::words::{Handle, Lsn, Slot};
-use crossbeam_channel::{Receiver, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::{Mutex, RwLock};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -92,9 +92,14 @@ pub(super) fn assemble(builder: &Builder, now: Instant) -> Result<Assembly, Star
     let surroundings =
         Surroundings { control: Arc::clone(&control), pool: Arc::clone(&pool), watched: to_watch };
 
+    let (to_seal, wanted) = bounded(1);
+    let logs = stores.iter().map(|store| Arc::clone(&store.log)).collect();
+    let sealer =
+        directory.clone().map(|directory| SealPart { logs, wanted, _directory: directory });
     let (mut doors, mut pumps, mut syncers, mut pulses) = (vec![], vec![], vec![], vec![]);
     for ((wire, store), shapes) in wires.into_iter().zip(stores).zip(shapes) {
-        let opened = open_shard(builder, &surroundings, wire, store, shapes, confirmed);
+        let to_seal = to_seal.clone();
+        let opened = open_shard(builder, &surroundings, wire, store, shapes, confirmed, to_seal);
         let (door, opening, inbox, mut syncer) = opened;
         syncer.directory = directory.clone();
         let shard = Shard::open(opening, now);
@@ -105,7 +110,7 @@ pub(super) fn assemble(builder: &Builder, now: Instant) -> Result<Assembly, Star
     }
     let watch = watch_limits(builder);
     let watch = Watch::new(watch, watched, pulses, Arc::clone(&control), Arc::clone(&pool), now);
-    let parts = Parts { pumps, syncers, watch, runners: builder.runners, links };
+    let parts = Parts { pumps, syncers, watch, sealer, runners: builder.runners, links };
     let inner = Arc::new(Inner {
         control,
         pool,
@@ -166,6 +171,7 @@ fn open_shard(
     store: Store,
     shapes: Vec<Reopened>,
     confirmed: Lsn,
+    to_seal: Sender<()>,
 ) -> (ShardDoor, Opening, Inbox, SyncPart) {
     let Wire { number, link, sleeper, .. } = wire;
     // The last place is for Stop.
@@ -196,6 +202,7 @@ fn open_shard(
         batches,
         synced: to_back,
         link: Arc::clone(&link),
+        to_seal,
         directory: None,
     };
     let opening = Opening {

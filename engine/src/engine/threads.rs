@@ -6,7 +6,7 @@ use super::error::StartError;
 use super::stop::{ShardReport, ShutdownReport};
 use crate::consumer::{ShardLink, panic_text};
 use crate::control::{Control, Phase};
-use crate::log::{Batch, Directory, Syncer};
+use crate::log::{Batch, Directory, Log, Syncer};
 use crate::run::{Pool, Runner, Watch};
 use crate::shard::{Pump, ShardEnd};
 use crossbeam_channel::{Receiver, Sender};
@@ -27,6 +27,7 @@ pub(super) struct Threads {
     syncers: Vec<JoinHandle<Option<()>>>,
     watch: JoinHandle<Option<()>>,
     waker: JoinHandle<Option<()>>,
+    sealer: Option<JoinHandle<Option<()>>>,
     /// Runners may be replaced (R10): the watch adds to them.
     runners: Arc<Mutex<Vec<JoinHandle<Option<()>>>>>,
 }
@@ -36,6 +37,8 @@ pub(super) struct Parts {
     pub(super) pumps: Vec<Pump>,
     pub(super) syncers: Vec<SyncPart>,
     pub(super) watch: Watch,
+    /// With a directory.
+    pub(super) sealer: Option<SealPart>,
     pub(super) runners: usize,
     pub(super) links: Arc<[Arc<ShardLink>]>,
 }
@@ -46,8 +49,19 @@ pub(super) struct SyncPart {
     pub(super) batches: Receiver<Batch>,
     pub(super) synced: Sender<Batch>,
     pub(super) link: Arc<ShardLink>,
+    pub(super) to_seal: Sender<()>,
     /// Nobody else opens the directory while this may write to it: also when it is left behind.
     pub(super) directory: Option<Arc<Directory>>,
+}
+
+/// The thread that seals the indexes of all shards' segments, one after another: reading a segment
+/// again takes a tenth of a second, which neither a shard nor its syncing thread has.
+pub(super) struct SealPart {
+    pub(super) logs: Vec<Arc<Log>>,
+    /// Something is to be sealed; it has one place. It is closed when the last syncing thread ends.
+    pub(super) wanted: Receiver<()>,
+    /// Nobody else opens the directory while this may write to it.
+    pub(super) _directory: Arc<Directory>,
 }
 
 /// Starts all threads.
@@ -56,7 +70,7 @@ pub(super) fn start(
     pool: &Arc<Pool>,
     parts: Parts,
 ) -> Result<Threads, StartError> {
-    let Parts { pumps, syncers, watch, runners, links } = parts;
+    let Parts { pumps, syncers, watch, sealer, runners, links } = parts;
     let starter = Starter { control: Arc::clone(control), pool: Arc::clone(pool), links };
     let kept = Arc::new(Mutex::new(Vec::new()));
     for _ in 0..runners {
@@ -78,7 +92,10 @@ pub(super) fn start(
     })?;
     let waking = Arc::clone(control);
     let waker = starter.spawn("walfan-wake".into(), move || wake_waiters(&waking))?;
-    Ok(Threads { shards, syncers, watch, waker, runners: kept })
+    let sealing = Arc::clone(control);
+    let seal = |part| starter.spawn("walfan-seal".into(), move || seal_all(&sealing, &part));
+    let sealer = sealer.map(seal).transpose()?;
+    Ok(Threads { shards, syncers, watch, waker, sealer, runners: kept })
 }
 
 /// Starts threads that poison the engine when they panic.
@@ -147,6 +164,34 @@ fn sync(control: &Control, mut part: SyncPart) {
         drop(part.synced.send(batch));
         part.link.wake.notify();
         control.waiters.tell(part.link.shard, part.syncer.take_news());
+        if part.syncer.take_to_seal() {
+            // A full channel says it already.
+            let _ = part.to_seal.try_send(());
+        }
+    }
+}
+
+/// First what earlier processes left.
+fn seal_all(control: &Control, part: &SealPart) {
+    loop {
+        part.logs.iter().for_each(|log| seal(control, log));
+        if part.wanted.recv().is_err() {
+            return;
+        }
+    }
+}
+
+fn seal(control: &Control, log: &Log) {
+    while control.state.check().is_ok() {
+        match log.seal() {
+            Ok(true) => {}
+            Ok(false) => return,
+            // Nothing is lost by it: the index is built again when it is asked for.
+            Err(error) => {
+                tracing::warn!(%error, "a segment's index was not sealed");
+                return;
+            }
+        }
     }
 }
 
@@ -205,6 +250,9 @@ impl Threads {
         inner.pool.ring_all();
         for syncer in self.syncers {
             join_until(syncer, until, &mut report.wedged);
+        }
+        if let Some(sealer) = self.sealer {
+            join_until(sealer, until, &mut report.wedged);
         }
         join_until(self.watch, until, &mut report.wedged);
         join_until(self.waker, until, &mut report.wedged);

@@ -44,6 +44,39 @@ struct Held {
     first: u64,
 }
 
+/// What was used last, by number, within a bound of bytes; the last one used last.
+pub(super) struct Recent<T> {
+    bytes_max: usize,
+    bytes: usize,
+    kept: VecDeque<(u32, T, usize)>,
+}
+
+impl<T: Clone> Recent<T> {
+    pub(super) fn new(bytes_max: usize) -> Recent<T> {
+        Recent { bytes_max, bytes: 0, kept: VecDeque::new() }
+    }
+
+    pub(super) fn get(&mut self, number: u32) -> Option<T> {
+        let index = self.kept.iter().position(|(known, ..)| *known == number)?;
+        let entry = self.kept.remove(index)?;
+        let value = entry.1.clone();
+        self.kept.push_back(entry);
+        Some(value)
+    }
+
+    /// Keeps `value`, in the place of what is kept by its number.
+    pub(super) fn put(&mut self, number: u32, value: T, bytes: usize) {
+        if self.get(number).is_some() {
+            self.bytes -= self.kept.pop_back().map_or(0, |(.., bytes)| bytes);
+        }
+        self.bytes += bytes;
+        self.kept.push_back((number, value, bytes));
+        while self.bytes > self.bytes_max && self.kept.len() > 1 {
+            self.bytes -= self.kept.pop_front().map_or(0, |(.., bytes)| bytes);
+        }
+    }
+}
+
 /// Whom one block holds something for.
 struct Touched {
     /// As far as the block could be read then. More of it may have become readable since.
@@ -106,6 +139,13 @@ impl Cache {
         let mut held = self.held.lock();
         held.first = held.first.max(number);
         held.blocks.retain(|(known, _)| *known >= number);
+        drop(held);
+        self.forget_sealed(number);
+    }
+
+    /// Forgets what the blocks below `number` have for whom: their segments' indexes tell it.
+    pub(super) fn forget_sealed(&self, number: u64) {
+        let mut held = self.held.lock();
         held.touched = held.touched.split_off(&number);
         held.postings = held.postings.split_off(&number);
         held.postings_bytes = held.postings.values().map(|postings| postings.bytes()).sum();
@@ -176,7 +216,7 @@ impl Block {
         let small = |chunk: &mut Arc<Chunk>| chunk.entries.len() < CHUNK_ENTRIES_MIN;
         let grows = if entries.is_empty() { None } else { self.chunks.pop_if(small) };
         self.chunks.extend(Chunk::new(from, grows.as_deref(), entries, taken).map(Arc::new));
-        if let ([chunk], true) = (self.chunks.as_slice(), view.closed) {
+        if let ([chunk], true) = (self.chunks.as_slice(), view.closed && !view.is_sealed) {
             log.cache().note(view, chunk);
         }
         Ok(())

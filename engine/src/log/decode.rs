@@ -1,11 +1,13 @@
 //! Decoder: one block's bytes, from its front, to fragments with their targets. It can stop where
 //! the readable part ends and go on from there later. It checks everything and panics on no bytes.
 
+use super::device::ReadAt;
 use super::encode::{FIRST_FORM, NEW, NULL_CELL, OLD, TEXT_CELL, UNCHANGED_CELL};
 use super::frame::{self, Frame, Kind, Parsed};
 use super::json::Lines;
 use super::record::{read_fragment_head, read_relation, split_relation};
 use super::span::FragmentHead;
+use super::store::LogError;
 use super::wire::{Malformed, Reader};
 use crate::words::{
     Cell, Change, Form, Fragment, FragmentParts, Lsn, Offset, Operation, Relation, Routed, RowSpan,
@@ -49,6 +51,13 @@ impl Limit {
 pub(super) struct Damage {
     pub(super) position: u64,
     pub(super) reason: Malformed,
+}
+
+impl Damage {
+    pub(super) fn within(self, log: &dyn ReadAt) -> LogError {
+        let (file, position) = log.place(self.position);
+        LogError::Damaged { file, position, reason: self.reason.to_string() }
+    }
 }
 
 /// What one block has said so far.
@@ -158,8 +167,8 @@ impl Decoder {
         let mut fragment = FragmentDecoder::new(self, &head, reader)?;
         (fragment.parts.changes, fragment.parts.data, fragment.routed) = Default::default();
         for index in 0..head.changes {
-            let mut ahead = fragment.reader;
-            let (advance, is_meant) = skim_change(&mut ahead, slot)?;
+            let (mut ahead, mut is_meant) = (fragment.reader, false);
+            let advance = skim_change(&mut ahead, &mut |named| is_meant |= named == slot)?;
             if is_meant {
                 fragment.change(index, Some(slot))?;
             } else {
@@ -178,7 +187,7 @@ enum Next {
     Beyond,
 }
 
-fn read_set(payload: &[u8]) -> Result<(usize, RoaringBitmap), Malformed> {
+pub(super) fn read_set(payload: &[u8]) -> Result<(usize, RoaringBitmap), Malformed> {
     let mut reader = Reader::new(payload);
     let number = reader.number_u32()? as usize;
     let mut bytes = reader.rest();
@@ -330,8 +339,24 @@ fn change_flags(reader: &mut Reader<'_>) -> Result<u8, Malformed> {
     if flags >> 7 == 0 { Ok(flags) } else { Err(Malformed("a change has flags that are unknown")) }
 }
 
-/// Passes over a change: how far it advances the op index, and whether it names `slot`.
-fn skim_change(reader: &mut Reader<'_>, slot: Slot) -> Result<(u64, bool), Malformed> {
+/// Passes over a fragment record: its head, after `named` was told each slot that a change of it
+/// names one by one.
+pub(super) fn skim_fragment(
+    payload: &[u8],
+    mut named: impl FnMut(Slot),
+) -> Result<FragmentHead, Malformed> {
+    let mut reader = Reader::new(payload);
+    let head = read_fragment_head(&mut reader)?;
+    for _ in 0..head.changes {
+        skim_change(&mut reader, &mut named)?;
+    }
+    reader.end()?;
+    Ok(head)
+}
+
+/// Passes over a change: how far it advances the op index. `named` is told each slot that it names
+/// one by one.
+fn skim_change(reader: &mut Reader<'_>, named: &mut impl FnMut(Slot)) -> Result<u64, Malformed> {
     let flags = change_flags(reader)?;
     let advance = reader.number()?;
     reader.number_u32()?;
@@ -344,20 +369,20 @@ fn skim_change(reader: &mut Reader<'_>, slot: Slot) -> Result<(u64, bool), Malfo
             }
         }
     }
-    let mut is_meant = false;
     for _ in 0..((flags / FIRST_FORM) & 7).count_ones() {
         for _ in 0..reader.count()? {
             reader.number_u32()?;
         }
         let mut next = 0u64;
         for _ in 0..reader.count()? {
-            let named = next.checked_add(reader.number()?);
-            let named = named.ok_or(Malformed("a slot passes 32 bits"))?;
-            is_meant |= named == u64::from(slot.as_u32());
-            next = named.checked_add(1).ok_or(Malformed("a slot passes 32 bits"))?;
+            let slot = next.checked_add(reader.number()?);
+            let slot = slot.and_then(|slot| u32::try_from(slot).ok());
+            let slot = slot.ok_or(Malformed("a slot passes 32 bits"))?;
+            named(Slot::new(slot));
+            next = u64::from(slot) + 1;
         }
     }
-    Ok((advance, is_meant))
+    Ok(advance)
 }
 
 fn operation(flags: u8) -> Operation {

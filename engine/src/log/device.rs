@@ -1,6 +1,7 @@
 //! Device: where a log's bytes lie, a file in a folder or memory. One writer appends and syncs; any
 //! number of readers read what is there already. What the bytes mean is left to the others.
 
+use super::segments::Row;
 use parking_lot::RwLock;
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -22,13 +23,13 @@ pub(crate) trait Device: Send {
     /// A reading end.
     fn reader(&self) -> Arc<dyn ReadAt>;
     /// What is appended next begins a block, and everything before it is synced: a log of several
-    /// files may begin a new one here. A failure is final.
-    fn begin_block(&mut self) -> io::Result<()> {
-        Ok(())
+    /// files may begin a new one here, and says so. A failure is final.
+    fn begin_block(&mut self) -> io::Result<bool> {
+        Ok(false)
     }
-    /// What lies before this byte was synced, whatever is behind it, and cannot be cut.
-    fn cut_from(&self) -> u64 {
-        0
+    /// Its files, where it has several.
+    fn row(&self) -> Option<Arc<Row>> {
+        None
     }
 }
 
@@ -56,7 +57,7 @@ pub(crate) trait Storage: Send + Sync {
     fn open(&self, name: &str) -> io::Result<Box<dyn Device>>;
     /// Makes an empty file, in the place of one that may have the name.
     fn create(&self, name: &str) -> io::Result<Box<dyn Device>>;
-    /// Gives a file another name, which nobody has.
+    /// Gives a file another name, in the place of one that may have it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Makes the names durable.
     fn sync(&self) -> io::Result<()>;

@@ -51,7 +51,7 @@ impl Identity {
     /// magic, version, shard, shards, directory, crc32 of these.
     pub(super) fn header(&self) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
-        header[..36].copy_from_slice(&self.fields(MAGIC));
+        header[..36].copy_from_slice(&self.fields(MAGIC, VERSION));
         header[36..].copy_from_slice(&self.seed().to_le_bytes());
         header
     }
@@ -60,7 +60,7 @@ impl Identity {
     /// header, crc32 of these from the seed.
     pub(super) fn segment_header(&self, number: u32, first: u64) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut header = [0; SEGMENT_HEADER_BYTES];
-        header[..36].copy_from_slice(&self.fields(SEGMENT_MAGIC));
+        header[..36].copy_from_slice(&self.fields(SEGMENT_MAGIC, VERSION));
         header[36..40].copy_from_slice(&number.to_le_bytes());
         header[40..48].copy_from_slice(&first.to_le_bytes());
         let crc = checksum(&header[..48], self.seed());
@@ -70,13 +70,14 @@ impl Identity {
 
     /// What the checksums of the log's frames start from: its first header's own.
     pub(super) fn seed(&self) -> u32 {
-        checksum(&self.fields(MAGIC), 0)
+        checksum(&self.fields(MAGIC, VERSION), 0)
     }
 
-    fn fields(&self, magic: [u8; 8]) -> [u8; 36] {
+    /// magic, version, shard, shards, directory.
+    pub(super) fn fields(&self, magic: [u8; 8], version: u32) -> [u8; 36] {
         let mut fields = [0; 36];
         fields[..8].copy_from_slice(&magic);
-        fields[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        fields[8..12].copy_from_slice(&version.to_le_bytes());
         fields[12..16].copy_from_slice(&self.shard.to_le_bytes());
         fields[16..20].copy_from_slice(&self.shards.to_le_bytes());
         fields[20..].copy_from_slice(&self.directory.to_le_bytes());

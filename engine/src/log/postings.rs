@@ -8,15 +8,15 @@ use roaring::RoaringBitmap;
 use std::sync::Arc;
 
 /// A block with more postings is one that is better decoded, whoever asks.
-const POSTINGS_MAX: usize = 1 << 16;
+pub(super) const POSTINGS_MAX: usize = 1 << 16;
 /// A slot with more records in one block has the block decoded: others then share that.
-const RECORDS_MAX: usize = 256;
+pub(super) const RECORDS_MAX: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Posting {
-    slot: u32,
+pub(super) struct Posting {
+    pub(super) slot: u32,
     /// Where its record starts, from the start of the block.
-    at: u32,
+    pub(super) at: u32,
 }
 
 /// What a batch adds to its block. Places are from the batch's start.
@@ -119,8 +119,8 @@ impl Growing {
 #[derive(Debug)]
 pub(super) struct Postings {
     /// By slot, and then by place.
-    postings: Box<[Posting]>,
-    sets: RoaringBitmap,
+    pub(super) postings: Box<[Posting]>,
+    pub(super) sets: RoaringBitmap,
     /// Where the block's relations are written, by number.
     pub(super) relations: Box<[u32]>,
 }

@@ -6,6 +6,7 @@ use super::BLOCK_BYTES_MAX;
 use super::cache::BLOCKS_MAX;
 use super::decode::{Chunk, Logged};
 use super::json::{self, Lines};
+use super::shelf::Trail;
 use super::store::{Known, Log, LogError};
 use crate::words::{
     ColumnValue, Form, Formed, Fragment, Lsn, Offset, Operation, Relation, RowRef, Slot, View,
@@ -173,7 +174,7 @@ pub(crate) fn read_shape(
 ) -> Result<Page, LogError> {
     let mut page = Page { changes: Vec::new(), through: after, up_to_date: false };
     let mut room = Room { left: limits };
-    let mut scanned = 0;
+    let (mut scanned, mut trail) = (0, Trail::default());
     while scanned < SCAN_BYTES_MAX || page.is_undecided() {
         if scanned >= SCAN_BYTES_MAX {
             // From here on it only looks whether there is one change more.
@@ -181,7 +182,7 @@ pub(crate) fn read_shape(
         }
         // Before looking for more: what is durable by now is then found.
         let durable = Offset::commit_mark(log.durable_commit());
-        if let Some(Known { through, chunk }) = log.known(page.through, slot)? {
+        if let Some(Known { through, chunk }) = log.known(page.through, slot, &mut trail)? {
             scanned += PASSED_BYTES;
             if let Some(chunk) = chunk {
                 scanned += chunk.bytes;

@@ -4,7 +4,6 @@
 use super::decode::{Chunk, Damage, Decoder};
 use super::frame::{self, Kind, Parsed};
 use super::index::View;
-use super::postings::Postings;
 use super::record::{read_relation, split_relation};
 use super::store::{Log, LogError};
 use super::wire::Malformed;
@@ -15,19 +14,20 @@ use std::sync::Arc;
 /// So much is read at once: most records are smaller.
 const READ_BYTES: u64 = 4 << 10;
 
-/// Reads what the block of `view` holds for `slot` at `places`, as far as it can be read.
+/// Reads what the block of `view`, whose relations lie at `known_relations`, holds for `slot` at
+/// `places`, as far as it can be read.
 pub(super) fn read(
     log: &Log,
     view: &View,
-    postings: &Postings,
+    known_relations: &[u32],
     slot: Slot,
     places: &[u32],
 ) -> Result<Chunk, LogError> {
-    let mut relations = Vec::with_capacity(postings.relations.len());
+    let mut relations = Vec::with_capacity(known_relations.len());
     // The block may have grown since it was looked up: what is behind its end then is readable
     // later.
     let held = |place: &&u32| u64::from(**place) < view.len;
-    for (number, &place) in postings.relations.iter().take_while(held).enumerate() {
+    for (number, &place) in known_relations.iter().take_while(held).enumerate() {
         let relation = record(log, view, place, Kind::Relation, |payload| {
             let (known, bytes) = split_relation(payload)?;
             match known as usize == number {

@@ -1,25 +1,32 @@
-//! Recovery: one pass over a shard's file when it is opened. It trusts nothing but the bytes: it
-//! cuts a torn tail, refuses damage and foreign files without touching them, passes over what a
-//! crash left of an open transaction, and tells which shapes live.
+//! Recovery: one pass over a shard's segments when it is opened. What is sealed beside a segment
+//! tells what is in it and where its shapes' comings and goings lie; where that cannot be read, and
+//! of the last segment, the segment itself is read, which is what counts. It cuts a torn tail,
+//! refuses damage and foreign files without touching them, passes over what a crash left of an open
+//! transaction, and tells which shapes live.
 
-use super::device::Device;
+use super::decode::Damage;
+use super::device::{Device, ReadAt};
 use super::encode::{Encoder, Resume};
-use super::frame::{BatchHead, Frame, Kind};
+use super::frame::{Frame, Kind};
 use super::header::{HEADER_BYTES, HeaderError, Identity};
 use super::index::Index;
+use super::postings::Postings;
 use super::record::{
-    Lifecycle, read_add, read_fragment_head, read_invalidate, read_relation, read_remove,
-    split_relation,
+    Lifecycle, read_add, read_invalidate, read_relation, read_remove, split_relation,
 };
 use super::scan::{Scanner, Step};
+use super::segments::Row;
+use super::shelf::{Shelf, build};
 use super::span::Tracker;
 use super::store::{Log, Syncer};
-use super::wire::{Malformed, Reader};
+use super::survey::{Carried, Extent, First, Flaw, Head, Survey, Tail};
+use super::wire::Malformed;
 use crate::words::{Handle, Lsn, Offset, Relation, ShapeDefinition, Slot};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Why a shard's file cannot be opened. The file is as it was, except after `Cut` and `Sync`.
@@ -87,33 +94,28 @@ pub(crate) fn recover(
     let read = |source| RecoverError::Read { file: file.clone(), source };
     check_header(&*device, identity)?;
     let seed = identity.seed();
-    let mut scanner = Scanner::new(&*reader, seed, HEADER_BYTES as u64, device.len());
-    let mut pass = Pass::default();
     let damaged = |position, reason| {
         let (file, position) = reader.place(position);
         RecoverError::Damaged { file, position, reason }
     };
-    let torn = loop {
-        match scanner.next().map_err(read)? {
-            Step::End => break false,
-            Step::Bad => break true,
-            Step::Frame(position, frame) => pass
-                .frame(position, frame)
-                .map_err(|reason| damaged(position, reason.to_string()))?,
-        }
+    let flawed = |flaw| match flaw {
+        Flaw::Read(source) => read(source),
+        Flaw::Damaged(damage) => damaged(damage.position, damage.reason.to_string()),
     };
-    let end = scanner.position();
-    let cut = if torn { Some(device.len() - end) } else { None };
-    if torn {
+    let mut pass = Pass::new(&*reader, seed);
+    let row = device.row();
+    let start = row.iter().try_fold(HEADER_BYTES as u64, |_, row| pass.sealed(row));
+    let mut scanner = Scanner::new(&*reader, seed, start.map_err(flawed)?, device.len());
+    let survey = Survey::scan(&mut scanner).map_err(flawed)?;
+    let (end, is_torn) = (survey.end, survey.is_torn);
+    pass.last(survey).map_err(flawed)?;
+    let cut = if is_torn { Some(device.len() - end) } else { None };
+    if is_torn {
         // A batch is written only after the one before it was synced, so what lies before a whole
         // batch was durable once, and a wrong byte in it is no torn write.
         if let Some((at, seq)) = scanner.find_batch_above(pass.seq).map_err(read)? {
             let reason =
                 format!("no record here, but batch {seq} behind it, at byte {at}, is whole");
-            return Err(damaged(end, reason));
-        }
-        if end < device.cut_from() {
-            let reason = "no record here, but another file of the log follows".to_owned();
             return Err(damaged(end, reason));
         }
         let cut = device.truncate(end);
@@ -125,7 +127,7 @@ pub(crate) fn recover(
     // A process that was killed may have written what it never synced; from here on it counts.
     let synced = device.sync();
     synced.map_err(|source| RecoverError::Sync { file: file.clone(), source })?;
-    let recovered = pass.finish(device, seed, block_bytes_max, cut);
+    let recovered = pass.finish(device, block_bytes_max, cut);
     if let Some(bytes) = recovered.cut {
         tracing::info!(file, position = end, bytes, "a torn tail was cut off");
     }
@@ -146,61 +148,153 @@ fn check_header(device: &dyn Device, identity: &Identity) -> Result<(), RecoverE
     identity.check(&header).map_err(|source| RecoverError::Header { file, source })
 }
 
-/// What one pass gathers.
-#[derive(Default)]
-struct Pass {
+/// What one pass over the segments gathers.
+struct Pass<'a> {
+    reader: &'a dyn ReadAt,
+    seed: u32,
     /// The number of the last batch.
     seq: u64,
-    /// Where the last batch starts, and whether it opens a block.
-    batch: Option<(u64, bool)>,
+    /// The transaction that is open where the last segment ends.
     tracker: Tracker,
+    void: Vec<Range<u64>>,
     index: Index,
+    /// What the blocks that `index` keeps have for whom, by number.
+    postings: Vec<(u64, Postings)>,
+    /// Segments without an index that could be read.
+    missing: BTreeSet<u32>,
     relations: Relations,
     shapes: BTreeMap<Slot, RecoveredShape>,
     next_slot: u32,
     max_handle: Option<Handle>,
 }
 
-impl Pass {
-    fn frame(&mut self, position: u64, frame: Frame<'_>) -> Result<(), Malformed> {
-        let kind = frame.kind()?;
-        if self.batch.is_none() && kind != Kind::Batch {
-            return Err(Malformed("a record lies in front of the first batch"));
-        }
-        match kind {
-            Kind::Batch => self.batch(position, BatchHead::read(frame.payload)?),
-            Kind::Relation => self.relations.record(frame.payload),
-            Kind::Set | Kind::SetDelta => Ok(()),
-            Kind::Fragment => {
-                let head = read_fragment_head(&mut Reader::new(frame.payload))?;
-                self.tracker.record(position, &head)
-            }
-            Kind::AddShape => self.lifecycle(read_add(frame.payload)?),
-            Kind::RemoveShape => self.lifecycle(read_remove(frame.payload)?),
-            Kind::Invalidate => self.lifecycle(read_invalidate(frame.payload)?),
+impl<'a> Pass<'a> {
+    fn new(reader: &'a dyn ReadAt, seed: u32) -> Pass<'a> {
+        let (seq, next_slot, max_handle) = (0, 0, None);
+        let (tracker, void, index, postings) = Default::default();
+        let (missing, relations, shapes) = Default::default();
+        Pass {
+            reader,
+            seed,
+            seq,
+            tracker,
+            void,
+            index,
+            postings,
+            missing,
+            relations,
+            shapes,
+            next_slot,
+            max_handle,
         }
     }
 
-    fn batch(&mut self, position: u64, head: BatchHead) -> Result<(), Malformed> {
-        if head.seq != self.seq + 1 {
-            return Err(Malformed("the numbers of batches do not rise by 1"));
+    /// Takes all segments but the last, from their indexes where these can be read; the byte at
+    /// which the last one's frames begin.
+    fn sealed(&mut self, row: &Row) -> Result<u64, Flaw> {
+        let mut start = HEADER_BYTES as u64;
+        for number in 0..row.last() {
+            let Some(owner) = row.owner(number) else { break };
+            let (mut head, mut is_found) = Shelf::head(row, &owner)?;
+            let mut records = self.records(&head);
+            if is_found && records.is_err() {
+                // The index names other places than the segment's. The segment counts.
+                (head, is_found) = (build(row, &owner)?.0, false);
+                records = self.records(&head);
+            }
+            if !is_found {
+                self.missing.insert(number);
+            }
+            self.segment(owner.bytes.clone(), &head, records?)?;
+            self.index.join(owner.bytes.clone(), &head, None);
+            start = owner.bytes.end;
         }
-        if self.seq == 0 && !head.new_block {
-            return Err(Malformed("the first batch opens no block"));
-        }
-        self.close_batch(position);
-        if head.new_block {
-            self.relations.in_block.clear();
-        }
-        self.seq = head.seq;
-        self.batch = Some((position, head.new_block));
+        Ok(start)
+    }
+
+    /// Takes the last segment.
+    fn last(&mut self, survey: Survey) -> Result<(), Flaw> {
+        let Survey { head, index, postings, end, .. } = survey;
+        let start = index.blocks().next().map_or(end, |(position, ..)| position);
+        let records = self.records(&head)?;
+        self.segment(start..end, &head, records)?;
+        let first = self.index.next();
+        self.index.join(start..end, &head, Some(index));
+        let known = (first..).zip(postings);
+        self.postings = known.filter_map(|(number, known)| Some((number, known?))).collect();
         Ok(())
     }
 
-    fn close_batch(&mut self, end: u64) {
-        if let Some((start, new_block)) = self.batch.take() {
-            self.index.publish(start, end - start, new_block, &self.tracker.take());
+    /// Takes the segment that lies in `bytes`, with its lifecycle `records`.
+    fn segment(
+        &mut self,
+        bytes: Range<u64>,
+        head: &Head,
+        records: Vec<Record>,
+    ) -> Result<(), Flaw> {
+        let damaged = |position, reason| Flaw::Damaged(Damage { position, reason });
+        if let Some((first, last)) = head.batches {
+            if first != self.seq + 1 {
+                let reason = Malformed("the numbers of batches do not rise by 1");
+                return Err(damaged(bytes.start, reason));
+            }
+            self.seq = last;
         }
+        if let Some(First { position, opens: false, commit }) = head.first
+            && self.tracker.open_commit() != Some(commit)
+        {
+            let reason = Malformed("a fragment goes on with a transaction that is not open");
+            return Err(damaged(position, reason));
+        }
+        match head.carried {
+            Carried::Open => {}
+            Carried::Committed => self.tracker.committed(),
+            Carried::Void(end) => self.tracker.abandon(end),
+        }
+        self.void.extend(self.tracker.take().void);
+        self.void.extend(head.void.iter().cloned());
+        if let Some(Tail { start, last, is_carried: false }) = head.tail {
+            self.tracker.carry(last.commit, start);
+        }
+        for (position, record) in records {
+            self.record(record).map_err(|reason| damaged(position, reason))?;
+        }
+        Ok(())
+    }
+
+    /// Reads the lifecycle records of a segment, with the relations that they name.
+    fn records(&self, head: &Head) -> Result<Vec<Record>, Flaw> {
+        let (mut records, mut block) = (Vec::new(), None);
+        for Extent { block: number, bytes } in &head.extents {
+            if block.replace(number) != Some(number) {
+                records.push((bytes.start, Found::Block));
+            }
+            let mut scanner = Scanner::new(self.reader, self.seed, bytes.start, bytes.end);
+            loop {
+                let (position, frame) = match scanner.next().map_err(Flaw::Read)? {
+                    Step::End => break,
+                    Step::Frame(position, frame) => (position, frame),
+                    Step::Bad => {
+                        let reason = Malformed("the checksum of a record is wrong");
+                        let position = scanner.position();
+                        return Err(Flaw::Damaged(Damage { position, reason }));
+                    }
+                };
+                let found = Found::read(frame);
+                let found = found.map_err(|reason| Flaw::Damaged(Damage { position, reason }))?;
+                records.push((position, found));
+            }
+        }
+        Ok(records)
+    }
+
+    fn record(&mut self, found: Found) -> Result<(), Malformed> {
+        match found {
+            Found::Block => self.relations.in_block.clear(),
+            Found::Relation(payload) => self.relations.record(&payload)?,
+            Found::Lifecycle(record) => self.lifecycle(record)?,
+        }
+        Ok(())
     }
 
     fn lifecycle(&mut self, record: Lifecycle) -> Result<(), Malformed> {
@@ -229,17 +323,21 @@ impl Pass {
     fn finish(
         mut self,
         device: Box<dyn Device>,
-        seed: u32,
         block_bytes: usize,
         cut: Option<u64>,
     ) -> Recovered {
         let position = device.len();
         // The source sends an open transaction again, from its beginning.
         self.tracker.abandon(position);
-        self.close_batch(position);
-        let last_commit = self.index.readable();
+        self.index.abandon();
+        self.void.extend(self.tracker.take().void);
+        self.index.set_void(merged(self.void));
+        let (last_commit, seed) = (self.index.readable(), self.seed);
         let next_seq = self.seq + 1;
-        let log = Log::new(device.reader(), seed, self.index, last_commit);
+        let missing = self.missing;
+        let shelf = device.row().map(|row| Shelf::new(row, missing));
+        let log = Log::new(device.reader(), seed, self.index, last_commit, shelf);
+        self.postings.into_iter().for_each(|(number, known)| log.know(number, known));
         let resume = Resume { seed, position, next_seq, through: last_commit, block_bytes };
         Recovered {
             shapes: self.shapes.into_values().collect(),
@@ -250,6 +348,42 @@ impl Pass {
             encoder: Encoder::new(resume),
             syncer: Syncer::new(device, Arc::clone(&log), next_seq),
             log,
+        }
+    }
+}
+
+/// The same bytes, rising and disjoint. What a transaction left in several segments is said of each.
+fn merged(mut void: Vec<Range<u64>>) -> Arc<[Range<u64>]> {
+    void.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in void {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged.into()
+}
+
+/// What recovery looks at of a segment, and where it lies.
+type Record = (u64, Found);
+
+enum Found {
+    /// What follows lies in another block.
+    Block,
+    /// A relation's payload.
+    Relation(Box<[u8]>),
+    Lifecycle(Lifecycle),
+}
+
+impl Found {
+    fn read(frame: Frame<'_>) -> Result<Found, Malformed> {
+        match frame.kind()? {
+            Kind::Relation => Ok(Found::Relation(frame.payload.into())),
+            Kind::AddShape => read_add(frame.payload).map(Found::Lifecycle),
+            Kind::RemoveShape => read_remove(frame.payload).map(Found::Lifecycle),
+            Kind::Invalidate => read_invalidate(frame.payload).map(Found::Lifecycle),
+            _ => Err(Malformed("a record is of another kind than was noted")),
         }
     }
 }

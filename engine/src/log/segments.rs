@@ -7,14 +7,15 @@
 //! has its name has its header, and where there is a next file, this one is whole.
 
 use super::device::{Device, ReadAt, Storage};
-use super::header::{HeaderError, Identity, SEGMENT_HEADER_BYTES};
+use super::header::{HEADER_BYTES, HeaderError, Identity, SEGMENT_HEADER_BYTES};
 use super::recover::RecoverError;
+use super::sealed::Owner;
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-/// So many files of a shard are kept open to read, however many there are.
+/// So many files of a shard are kept open to read, however many there are; and so many indexes.
 const OPEN_MAX: usize = 16;
 /// What is written under another name first.
 const NEW: &str = ".new";
@@ -30,16 +31,48 @@ pub(crate) struct Segments {
     segment_bytes_max: u64,
 }
 
-/// The reading end. `segments` is locked for a look-up, and for a push when a file is begun; `open`
-/// by readers alone.
-struct Row {
+/// The reading end, and the indexes beside it. `segments` is locked for a look-up, and for a push
+/// when a file is begun; `open` and `open_indexes` by readers alone.
+pub(crate) struct Row {
     storage: Arc<dyn Storage>,
-    shard: u32,
+    identity: Identity,
     name: String,
     /// Never empty.
     segments: RwLock<Vec<Segment>>,
-    /// The files that were read last, the last one last.
-    open: Mutex<VecDeque<(u32, Arc<dyn ReadAt>)>>,
+    open: Mutex<OpenFiles<Arc<dyn ReadAt>>>,
+    /// With their lengths.
+    open_indexes: Mutex<OpenFiles<(Arc<dyn ReadAt>, u64)>>,
+}
+
+/// The files that were read last, by their segment's number; the last one last.
+struct OpenFiles<T> {
+    files: VecDeque<(u32, T)>,
+}
+
+impl<T> Default for OpenFiles<T> {
+    fn default() -> OpenFiles<T> {
+        OpenFiles { files: VecDeque::new() }
+    }
+}
+
+impl<T: Clone> OpenFiles<T> {
+    fn get(&mut self, number: u32, open: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let known = self.files.iter().position(|(known, _)| *known == number);
+        let entry = match known.and_then(|index| self.files.remove(index)) {
+            Some(entry) => entry,
+            None => (number, open()?),
+        };
+        if self.files.len() == OPEN_MAX {
+            self.files.pop_front();
+        }
+        let file = entry.1.clone();
+        self.files.push_back(entry);
+        Ok(file)
+    }
+
+    fn close(&mut self, number: u32) {
+        self.files.retain(|(known, _)| *known != number);
+    }
 }
 
 #[derive(Clone)]
@@ -66,6 +99,11 @@ pub(super) fn file_name(shard: u32, number: u32) -> String {
         0 => format!("shard-{shard:03}.log"),
         number => format!("shard-{shard:03}-{number:06}.log"),
     }
+}
+
+/// The name of the index that lies beside segment `number`.
+pub(super) fn index_name(shard: u32, number: u32) -> String {
+    format!("shard-{shard:03}-{number:06}.idx")
 }
 
 fn file_number(shard: u32, name: &str) -> Option<u32> {
@@ -107,9 +145,14 @@ impl Segments {
             segments.push(Segment::new(&*next, number, end));
             last = next;
         }
-        let (segments, open) = (RwLock::new(segments), Mutex::default());
-        let row = Row { storage: Arc::clone(&storage), shard, name, segments, open };
-        let row = Arc::new(row);
+        let row = Arc::new(Row {
+            storage: Arc::clone(&storage),
+            identity,
+            name,
+            segments: RwLock::new(segments),
+            open: Mutex::default(),
+            open_indexes: Mutex::default(),
+        });
         Ok(Segments { storage, identity, row, last, segment_bytes_max })
     }
 
@@ -163,11 +206,11 @@ impl Device for Segments {
         self.row.clone()
     }
 
-    fn begin_block(&mut self) -> io::Result<()> {
+    fn begin_block(&mut self) -> io::Result<bool> {
         let Segment { first, .. } = self.last_segment();
         let end = self.len();
         if end - first < self.segment_bytes_max {
-            return Ok(());
+            return Ok(false);
         }
         let number = self.row.segments.read().len() as u32;
         let name = file_name(self.identity.shard, number);
@@ -180,11 +223,11 @@ impl Device for Segments {
         // Under its own name, which is what errors say.
         self.last = self.storage.open(&name)?;
         self.row.segments.write().push(Segment::new(&*self.last, number, end));
-        Ok(())
+        Ok(true)
     }
 
-    fn cut_from(&self) -> u64 {
-        self.last_segment().first
+    fn row(&self) -> Option<Arc<Row>> {
+        Some(Arc::clone(&self.row))
     }
 }
 
@@ -199,18 +242,50 @@ impl Row {
 
     /// The bytes of file `number`.
     fn bytes(&self, number: u32) -> io::Result<Arc<dyn ReadAt>> {
-        let mut open = self.open.lock();
-        let known = open.iter().position(|(known, _)| *known == number);
-        let entry = match known.and_then(|index| open.remove(index)) {
-            Some(entry) => entry,
-            None => (number, self.storage.open(&file_name(self.shard, number))?.reader()),
-        };
-        if open.len() == OPEN_MAX {
-            open.pop_front();
-        }
-        let bytes = Arc::clone(&entry.1);
-        open.push_back(entry);
-        Ok(bytes)
+        let name = file_name(self.identity.shard, number);
+        let open = || Ok(self.storage.open(&name)?.reader());
+        self.open.lock().get(number, open)
+    }
+
+    /// The number of the last file.
+    pub(super) fn last(&self) -> u32 {
+        self.segments.read().len() as u32 - 1
+    }
+
+    /// Whose index it is that lies beside file `number`: where its frames begin, and where the next
+    /// file does. The last one has none.
+    pub(super) fn owner(&self, number: u32) -> Option<Owner> {
+        let segments = self.segments.read();
+        let [this, next] = segments.get(number as usize..)?.first_chunk()?;
+        // The first file's header is a part of the run.
+        let header = if number == 0 { HEADER_BYTES as u64 } else { 0 };
+        Some(Owner { identity: self.identity, number, bytes: this.first + header..next.first })
+    }
+
+    /// The index beside file `number`, and its length.
+    pub(super) fn index(&self, number: u32) -> io::Result<(Arc<dyn ReadAt>, u64)> {
+        let name = index_name(self.identity.shard, number);
+        let open = || self.storage.open(&name).map(|file| (file.reader(), file.len()));
+        self.open_indexes.lock().get(number, open)
+    }
+
+    /// Writes the index beside file `number`, in the place of one that may be there. After a power
+    /// cut it is there whole, or as it was before.
+    pub(super) fn write_index(&self, number: u32, image: &[u8]) -> io::Result<()> {
+        let name = index_name(self.identity.shard, number);
+        let new = format!("{name}{NEW}");
+        let mut file = self.storage.create(&new)?;
+        file.append(image)?;
+        file.sync()?;
+        self.storage.rename(&new, &name)?;
+        self.storage.sync()?;
+        self.open_indexes.lock().close(number);
+        Ok(())
+    }
+
+    /// What an operator knows the index beside file `number` by.
+    pub(super) fn index_path(&self, number: u32) -> String {
+        self.storage.path_of(&index_name(self.identity.shard, number))
     }
 }
 
@@ -267,7 +342,7 @@ mod tests {
                 segments.reader().read_at(&mut read, 0).unwrap();
                 assert_eq!(read, written);
             }
-            assert_eq!(segments.row.open.lock().len(), OPEN_MAX);
+            assert_eq!(segments.row.open.lock().files.len(), OPEN_MAX);
             assert!(segments.reader().read_at(&mut [0; 2], segments.len() - 1).is_err());
         }
     }

@@ -70,6 +70,21 @@ impl Tracker {
         self.open.is_none_or(|open| open.commit != commit)
     }
 
+    /// What comes goes on with a transaction that was open before, and nothing is known of what was.
+    pub(super) fn carry(&mut self, commit: Lsn, start: u64) {
+        self.open = Some(Open { commit, start });
+    }
+
+    /// Where the open transaction's first record starts.
+    pub(super) fn open_from(&self) -> Option<u64> {
+        self.open.map(|open| open.start)
+    }
+
+    /// The open transaction's commit LSN.
+    pub(super) fn open_commit(&self) -> Option<Lsn> {
+        self.open.map(|open| open.commit)
+    }
+
     /// Takes the fragment record that starts at byte `position`.
     pub(super) fn record(&mut self, position: u64, head: &FragmentHead) -> Result<(), Malformed> {
         if head.opens {
@@ -103,6 +118,11 @@ impl Tracker {
     /// Notes a commit of which nothing is in the log.
     pub(super) fn passed(&mut self, commit: Lsn) {
         self.batch.through = self.batch.through.max(commit);
+    }
+
+    /// The open transaction is committed, by a record that another tracker took.
+    pub(super) fn committed(&mut self) {
+        self.open = None;
     }
 
     /// What the batch adds; the next record belongs to the next batch.

@@ -5,9 +5,10 @@ use super::cache::Cache;
 use super::decode::{Chunk, Damage};
 use super::device::{Device, MemoryDevice, ReadAt};
 use super::encode::{Batch, Encoder, Resume};
-use super::index::{Index, View};
-use super::postings::{Found, Growing};
+use super::index::{Index, Place, SealedView, View};
+use super::postings::{Found, Growing, Postings};
 use super::records;
+use super::shelf::{SealError, Shelf, Trail};
 use super::span::Summary;
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{Lsn, Offset, Slot, Touched};
@@ -65,6 +66,8 @@ pub(crate) struct Log {
     seed: u32,
     index: RwLock<Index>,
     cache: Cache,
+    /// Of a log of several files.
+    shelf: Option<Shelf>,
     /// The highest commit LSN such that every commit at or below it is durable in this log, or has
     /// nothing in it. Written by the syncer, read by all.
     durable_commit: AtomicU64,
@@ -90,7 +93,14 @@ impl Log {
     /// The number of the block that holds what follows `after`, to group readers by; `None` at the
     /// readable end.
     pub(crate) fn locate(&self, after: Offset) -> Option<u64> {
-        self.index.read().view(after).map(|view| view.number)
+        match self.place(after).ok()?? {
+            Place::Block(view) => Some(view.number),
+            // Who cannot be placed better is told by the read that follows.
+            Place::Sealed(segment) => {
+                let view = self.shelf().view(&segment, after);
+                Some(view.map_or(segment.block, |view| view.number))
+            }
+        }
     }
 
     /// The chunk that holds what follows `after`; `None` at the readable end. Its first entries may
@@ -108,16 +118,26 @@ impl Log {
         }
     }
 
-    /// What is known without decoding it of the block that holds what follows `after`: that it
-    /// holds nothing for `slot` (`None`), or all of that.
-    pub(super) fn known(&self, after: Offset, slot: Slot) -> Result<Option<Known>, LogError> {
+    /// What is known without decoding it of the block that holds what follows `after`, or of more
+    /// blocks behind that: that they hold nothing for `slot` (`None`), or all that they do. `trail`
+    /// is for further calls with the same slot.
+    pub(super) fn known(
+        &self,
+        after: Offset,
+        slot: Slot,
+        trail: &mut Trail,
+    ) -> Result<Option<Known>, LogError> {
         loop {
-            let Some(view) = self.view(after)? else { return Ok(None) };
+            let view = match self.place(after)? {
+                Some(Place::Block(view)) => view,
+                Some(Place::Sealed(view)) => return self.known_sealed(&view, after, slot, trail),
+                None => return Ok(None),
+            };
             let through = view.through;
             let records = match self.cache.find(&view, slot) {
                 (_, Found::Nothing) => return Ok(Some(Known { through, chunk: None })),
                 (Some(postings), Found::Records(places)) => {
-                    records::read(self, &view, &postings, slot, &places)
+                    records::read(self, &view, &postings.relations, slot, &places)
                 }
                 _ => return Ok(None),
             };
@@ -127,6 +147,44 @@ impl Log {
                 chunk => return chunk.map(|chunk| Some(Known { through, chunk: Some(chunk) })),
             }
         }
+    }
+
+    fn known_sealed(
+        &self,
+        segment: &SealedView,
+        after: Offset,
+        slot: Slot,
+        trail: &mut Trail,
+    ) -> Result<Option<Known>, LogError> {
+        let (table, own) = self.shelf().find(segment.segment, slot, trail)?;
+        let first = segment.first_after(table, after);
+        let Some((number, found)) = own.next(first) else {
+            return Ok(Some(Known { through: segment.through, chunk: None }));
+        };
+        let block = table.blocks.get(number as usize).zip(segment.view(table, number));
+        let (block, view) = block.ok_or_else(|| self.shelf().unlike(segment))?;
+        match found {
+            Found::Records(places) => {
+                let chunk = records::read(self, &view, &block.relations, slot, places)?;
+                Ok(Some(Known { through: view.through, chunk: Some(chunk) }))
+            }
+            _ if number > first => Ok(Some(Known { through: view.from, chunk: None })),
+            _ => Ok(None),
+        }
+    }
+
+    /// Seals the index of the oldest segment that has none and is never written again; false where
+    /// there is no such segment. What fails is tried again by the next call.
+    pub(crate) fn seal(&self) -> Result<bool, SealError> {
+        let Some(shelf) = &self.shelf else { return Ok(false) };
+        if shelf.restore_missing()? {
+            return Ok(true);
+        }
+        let Some(number) = self.index.read().to_seal() else { return Ok(false) };
+        let position = shelf.seal(number)?;
+        let first = self.index.write().seal(number, position);
+        first.into_iter().for_each(|first| self.cache.forget_sealed(first));
+        Ok(true)
     }
 
     /// Drops whole blocks that hold nothing above `through`, on a device that can (R14). Returns
@@ -146,22 +204,46 @@ impl Log {
         bytes
     }
 
-    pub(super) fn new(bytes: Arc<dyn ReadAt>, seed: u32, index: Index, durable: Lsn) -> Arc<Log> {
+    pub(super) fn new(
+        bytes: Arc<dyn ReadAt>,
+        seed: u32,
+        index: Index,
+        durable: Lsn,
+        shelf: Option<Shelf>,
+    ) -> Arc<Log> {
         Arc::new(Log {
             bytes,
             seed,
             index: RwLock::new(index),
             cache: Cache::default(),
+            shelf,
             durable_commit: AtomicU64::new(durable.as_u64()),
         })
     }
 
-    pub(super) fn view(&self, after: Offset) -> Result<Option<View>, LogError> {
+    fn place(&self, after: Offset) -> Result<Option<Place>, LogError> {
         let index = self.index.read();
         if after < index.start() {
             return Err(LogError::BelowStart { after, start: index.start() });
         }
-        Ok(index.view(after))
+        Ok(index.place(after))
+    }
+
+    pub(super) fn view(&self, after: Offset) -> Result<Option<View>, LogError> {
+        match self.place(after)? {
+            Some(Place::Block(view)) => Ok(Some(view)),
+            Some(Place::Sealed(segment)) => self.shelf().view(&segment, after).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn shelf(&self) -> &Shelf {
+        self.shelf.as_ref().expect("only a log of several files has sealed segments")
+    }
+
+    /// Keeps what the closed block `number` has for whom.
+    pub(super) fn know(&self, number: u64, postings: Postings) {
+        self.cache.know(number, postings);
     }
 
     pub(super) fn cache(&self) -> &Cache {
@@ -183,9 +265,13 @@ impl Log {
     }
 
     pub(super) fn damaged(&self, damage: Damage) -> LogError {
-        let Damage { position, reason } = damage;
-        let (file, position) = self.bytes.place(position);
-        LogError::Damaged { file, position, reason: reason.to_string() }
+        damage.within(&*self.bytes)
+    }
+
+    /// How many segments' blocks are in memory.
+    #[cfg(test)]
+    pub(super) fn kept_segments(&self) -> usize {
+        self.index.read().kept_segments()
     }
 
     fn name(&self) -> String {
@@ -218,12 +304,14 @@ pub(crate) struct Syncer {
     news: Touched,
     /// What the block that is being written has for whom.
     growing: Growing,
+    has_to_seal: bool,
 }
 
 impl Syncer {
     pub(super) fn new(device: Box<dyn Device>, log: Arc<Log>, next_seq: u64) -> Syncer {
         let (open, news, growing) = Default::default();
-        Syncer { device, log, next_seq, failed: false, open, news, growing }
+        let (failed, has_to_seal) = (false, false);
+        Syncer { device, log, next_seq, failed, open, news, growing, has_to_seal }
     }
 
     /// For whom something became readable since this was called last. A batch that ends inside a
@@ -239,9 +327,7 @@ impl Syncer {
             return Err(LogError::Failed { file: self.log.name() });
         }
         self.failed = true;
-        if !batch.is_empty() {
-            self.write(batch)?;
-        }
+        let begins_segment = if batch.is_empty() { false } else { self.write(batch)? };
         self.failed = false;
         let len = batch.len() as u64;
         let summary = &batch.summary;
@@ -251,6 +337,9 @@ impl Syncer {
         };
         let last = {
             let mut index = self.log.index.write();
+            if begins_segment {
+                index.begin_segment();
+            }
             index.publish(batch.position, len, batch.new_block, summary);
             index.last()
         };
@@ -274,19 +363,25 @@ impl Syncer {
         }
     }
 
-    fn write(&mut self, batch: &Batch) -> Result<(), LogError> {
+    /// Writes and syncs; whether the batch begins a segment.
+    fn write(&mut self, batch: &Batch) -> Result<bool, LogError> {
         let (position, found) = (self.device.len(), batch.position);
         if position != found || self.next_seq != batch.head_seq {
             return Err(LogError::OutOfOrder { file: self.log.name(), expected: position, found });
         }
-        if batch.new_block {
-            self.device.begin_block().map_err(|source| self.failure("beginning a file", source))?;
-        }
+        let begun = if batch.new_block { self.device.begin_block() } else { Ok(false) };
+        let begun = begun.map_err(|source| self.failure("beginning a file", source))?;
         let written = self.device.append(&batch.bytes);
         written.map_err(|source| self.failure("writing", source))?;
         self.device.sync().map_err(|source| self.failure("sync", source))?;
         self.next_seq += 1;
-        Ok(())
+        self.has_to_seal |= begun;
+        Ok(begun)
+    }
+
+    /// Whether a segment is whole since this was asked last: its index can be sealed.
+    pub(crate) fn take_to_seal(&mut self) -> bool {
+        std::mem::take(&mut self.has_to_seal)
     }
 
     /// Where the log ends.
@@ -313,7 +408,7 @@ pub(crate) fn in_memory(block_bytes_max: usize) -> (Encoder, Syncer, Arc<Log>) {
 
 /// An empty log without a header on `device`, which is empty.
 pub(super) fn on_empty(device: Box<dyn Device>, block_bytes: usize) -> (Encoder, Syncer, Arc<Log>) {
-    let log = Log::new(device.reader(), 0, Index::default(), Lsn::ZERO);
+    let log = Log::new(device.reader(), 0, Index::default(), Lsn::ZERO, None);
     let resume = Resume { seed: 0, position: 0, next_seq: 1, through: Lsn::ZERO, block_bytes };
     (Encoder::new(resume), Syncer::new(device, Arc::clone(&log), 1), log)
 }

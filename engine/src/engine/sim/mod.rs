@@ -326,7 +326,7 @@ impl Sim {
 impl Life {
     fn start(builder: &Builder, now: Instant) -> Life {
         let Assembly { inner, parts } = assemble(builder, now).unwrap();
-        let Parts { pumps, syncers, watch, runners, links } = parts;
+        let Parts { pumps, syncers, watch, runners, links, .. } = parts;
         let runner = |_| Runner::new(Arc::clone(&inner.pool), Arc::clone(&links));
         let runners = (0..runners).map(runner).collect();
         let publisher = Publisher::new(Arc::clone(&inner));

@@ -63,6 +63,10 @@ impl Disk {
         self.state.lock().left = Some(operations);
     }
 
+    pub(super) fn remove(&self, name: &str) {
+        self.state.lock().names.remove(name).unwrap();
+    }
+
     /// Changes one byte, behind everybody's back.
     pub(super) fn damage(&self, name: &str, at: usize) {
         let mut state = self.state.lock();
@@ -213,7 +217,7 @@ impl Storage for Disk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let names = self.names_with(|names| {
             let id = names.remove(from).unwrap();
-            assert_eq!(names.insert(to.to_owned(), id), None);
+            names.insert(to.to_owned(), id);
         });
         self.step(Event::Name(names))
     }

@@ -9,6 +9,7 @@ mod paging;
 mod power;
 mod quiet;
 mod reading;
+mod sealing;
 mod segments;
 mod shapes;
 mod trimming;

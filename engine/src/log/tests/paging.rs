@@ -70,7 +70,7 @@ fn check_from(world: &World, slot: Slot, expected: &[&Seen], after: Offset, limi
     }
 }
 
-fn check_pages(world: &World) {
+pub(super) fn check_pages(world: &World) {
     let mut by_slot: BTreeMap<Slot, Vec<&Seen>> = BTreeMap::new();
     for seen in &world.durable {
         if let Some(slot) = seen.slot {
@@ -142,19 +142,17 @@ fn log_to(encoder: &mut Encoder, fragment: &Fragment, slots: &[&[u32]]) {
 /// After a reopen nothing is known of the blocks until somebody has decoded them.
 #[test]
 fn a_quiet_shape_s_reader_is_let_go_in_a_large_log() {
-    let folder = Folder::new();
-    let (mut encoder, mut syncer, _) = reopen(&folder, BLOCK_BYTES_MAX).parts();
-    let (table, body) = (table(), vec![b'x'; 1 << 17]);
+    let (mut encoder, mut syncer, log) = in_memory(BLOCK_BYTES_MAX);
+    let (table, body) = (table(), vec![b'x'; 1 << 16]);
     let commit = |encoder: &mut Encoder, syncer: &mut Syncer, lsn: u64, slot: u32| {
         let mut transaction = TransactionBuilder::new(1, Lsn::new(lsn));
         transaction.insert(&table, [Value::Null, Value::Text(&body)]).unwrap();
-        log_to(encoder, &transaction.commit(Lsn::new(lsn + 1)), &[&[slot]]);
+        log_to(encoder, &transaction.commit(Lsn::new(lsn + 1)), &[&too_many(slot)]);
         syncer.commit(&encoder.take(Vec::new())).unwrap();
     };
     for lsn in 1..=130 {
         commit(&mut encoder, &mut syncer, 10 * lsn, if lsn == 75 { 9 } else { 1 });
     }
-    let (mut encoder, mut syncer, log) = reopen(&folder, BLOCK_BYTES_MAX).parts();
     // Twice: what is known of the blocks since the first time changes the number of pages alone.
     for pages_expected in [5, 1] {
         let (mut at, mut found) = (Offset::ZERO, Vec::new());
@@ -178,25 +176,27 @@ fn a_quiet_shape_s_reader_is_let_go_in_a_large_log() {
     assert!(page.up_to_date && page.changes.len() == 1);
 }
 
+/// `slot`, and so many others that nothing is known of a block before it was decoded.
+fn too_many(slot: u32) -> Vec<u32> {
+    [slot].into_iter().chain(1_000..67_000).collect()
+}
+
 /// A page ends where it has looked at enough, but not before it knows of its last change whether
 /// that is the last of its transaction.
 #[test]
 fn a_page_that_has_looked_at_enough_knows_whether_its_transaction_goes_on() {
     let (table, body) = (table(), vec![b'x'; 1 << 19]);
     for goes_on in [false, true] {
-        let folder = Folder::new();
-        let (mut encoder, mut syncer, _) = reopen(&folder, BLOCK_BYTES_MAX).parts();
+        let (mut encoder, mut syncer, log) = in_memory(BLOCK_BYTES_MAX);
         let mut large = TransactionBuilder::new(1, Lsn::new(10));
         for part in 0..=20 {
             large.insert(&table, [Value::Null, Value::Text(&body)]).unwrap();
             let own = part == 0 || part == 20 && goes_on;
-            log_to(&mut encoder, &large.cut(), &[&[if own { 9 } else { 1 }]]);
+            log_to(&mut encoder, &large.cut(), &[&too_many(if own { 9 } else { 1 })]);
             syncer.commit(&encoder.take(Vec::new())).unwrap();
         }
         log_to(&mut encoder, &large.commit(Lsn::new(11)), &[]);
         syncer.commit(&encoder.take(Vec::new())).unwrap();
-        // Nothing is known of the blocks: each is decoded.
-        let log = reopen(&folder, BLOCK_BYTES_MAX).log;
         let page = read_shape(&log, Slot::new(9), Offset::ZERO, ReadLimits::default()).unwrap();
         let last: Vec<_> = page.changes.iter().map(|change| change.is_last()).collect();
         assert_eq!(last, [!goes_on]);

@@ -4,7 +4,7 @@
 
 use super::super::header::Identity;
 use super::super::segments::Segments;
-use super::super::{LogError, Recovered, RecoveredShape, recover};
+use super::super::{Log, LogError, ReadLimits, Recovered, RecoveredShape, read_shape, recover};
 use super::disk::{Contents, Disk};
 use super::world::{Op, Seen, World, op};
 use crate::words::{Offset, Slot};
@@ -109,7 +109,9 @@ impl Run {
             "{:?} is none of {expected:?}",
             found.shapes
         );
-        let read = World::new(found.parts()).read(Offset::ZERO);
+        let world = World::new(found.parts());
+        let read = world.read(Offset::ZERO);
+        check_slots(&world.log, &read);
         assert!(read.len() >= least.readable && read.len() <= most.readable);
         assert!(self.readable.starts_with(&read));
         // Whole transactions: what is read ends with a commit.
@@ -133,6 +135,24 @@ impl Run {
     }
 }
 
+/// Who reads one slot's log gets what lies in the whole one.
+fn check_slots(log: &Log, all: &[Seen]) {
+    for slot in all.iter().filter_map(|seen| seen.slot).take(3) {
+        let own = all.iter().filter(|seen| seen.slot == Some(slot));
+        let own: Vec<_> = own.map(|seen| seen.offset).collect();
+        let page = read_shape(log, slot, Offset::ZERO, ReadLimits::default()).unwrap();
+        let read: Vec<_> = page.changes.iter().map(|change| change.offset()).collect();
+        assert_eq!(read, own);
+    }
+}
+
+/// What lies beside a segment under its name is whole.
+fn check_indexes(contents: &Contents, written: &Contents) {
+    for (name, bytes) in contents.iter().filter(|(name, _)| name.ends_with(".idx")) {
+        assert_eq!(Some(bytes), written.get(name), "{name}");
+    }
+}
+
 /// Files of one block or a few, or one that is never left.
 fn segment_bytes() -> impl Strategy<Value = u64> {
     prop::sample::select(vec![0, 300, 1_000, u64::MAX])
@@ -152,6 +172,7 @@ proptest! {
             let states = run.disk.cut(events, &masks, every);
             let goes_on = cut.index(states.len());
             for (index, contents) in states.iter().enumerate() {
+                check_indexes(contents, &run.disk.contents());
                 let disk = run.check(contents, run.bounds(events));
                 if index == goes_on {
                     run.go_on(&disk, &after);

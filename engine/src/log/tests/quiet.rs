@@ -63,21 +63,21 @@ impl ReadAt for CountingBytes {
     }
 }
 
-const BLOCK_BYTES: usize = 64 << 10;
-const QUIET: u32 = 7;
+pub(super) const BLOCK_BYTES: usize = 64 << 10;
+pub(super) const QUIET: u32 = 7;
 const RARE: u32 = 8;
 
-struct Writer {
+pub(super) struct Writer {
     encoder: Encoder,
     syncer: Syncer,
     table: Arc<Relation>,
     busy: SharedSet,
     rare: SharedSet,
-    lsn: u64,
+    pub(super) lsn: u64,
 }
 
 impl Writer {
-    fn new(encoder: Encoder, syncer: Syncer) -> Writer {
+    pub(super) fn new(encoder: Encoder, syncer: Syncer) -> Writer {
         let columns = vec![Column::new("n", 20, true), Column::new("body", 25, false)];
         let table = Arc::new(Relation::new(1, TableName::new("public", "items"), columns));
         let set = |id, slots: &[u32]| {
@@ -89,7 +89,7 @@ impl Writer {
     }
 
     /// A transaction of three changes, of which the second goes to `slots` too. Its commit LSN.
-    fn commit(&mut self, slots: &[u32], rare: bool) -> Lsn {
+    pub(super) fn commit(&mut self, slots: &[u32], rare: bool) -> Lsn {
         self.lsn += 10;
         let mut transaction = TransactionBuilder::new(1, Lsn::new(self.lsn));
         let number = self.lsn.to_string();
@@ -113,7 +113,7 @@ impl Writer {
 }
 
 /// All offsets of `slot`, and how many bytes were read to get them.
-fn read_all(log: &Log, read: &AtomicU64, slot: u32) -> (Vec<Offset>, u64) {
+pub(super) fn read_all(log: &Log, read: &AtomicU64, slot: u32) -> (Vec<Offset>, u64) {
     let before = read.load(Ordering::Relaxed);
     let (mut offsets, mut at) = (Vec::new(), Offset::ZERO);
     loop {
@@ -209,7 +209,8 @@ fn records_that_came_after_the_look_up_are_left_for_the_next_one() {
     let (postings, found) = log.cache().find(&view, Slot::new(QUIET));
     let (Some(postings), Found::Records(places)) = (postings, found) else { panic!() };
     assert!(places.len() > 1);
-    let chunk = records::read(&log, &view, &postings, Slot::new(QUIET), &places).unwrap();
+    let relations = &postings.relations;
+    let chunk = records::read(&log, &view, relations, Slot::new(QUIET), &places).unwrap();
     assert_eq!((chunk.entries.len(), chunk.through), (1, view.through));
     assert_eq!(commits_of(&log, QUIET), (1..9).map(|number| 10 * number).collect::<Vec<_>>());
 }

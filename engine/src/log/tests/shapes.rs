@@ -103,8 +103,10 @@ fn a_shape_whose_table_its_block_does_not_name_is_damage() {
     put(&folder, &mut other_block, Kind::AddShape, added(1, 0));
     let mut number_left_out = next(true);
     put(&folder, &mut number_left_out, Kind::Relation, named(1));
+    put(&folder, &mut number_left_out, Kind::AddShape, added(1, 1));
     let mut not_utf8 = next(true);
     put(&folder, &mut not_utf8, Kind::Relation, |out| out.extend([0, 1, 1, 0xFF, 0, 0]));
+    put(&folder, &mut not_utf8, Kind::AddShape, added(1, 0));
 
     folder.overwrite(&same_block);
     assert_eq!(reopen(&folder, 400).shapes.len(), 2);

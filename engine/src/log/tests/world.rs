@@ -32,6 +32,8 @@ pub(super) enum Op {
     AddShape(Option<String>),
     EndShape(usize, Option<String>),
     Sync,
+    /// Seals what can be sealed. A disk that fails does so to the next batch too.
+    Seal,
 }
 
 pub(super) fn spec() -> impl Strategy<Value = Spec> {
@@ -59,6 +61,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         1 => prop::option::of(".{0,9}").prop_map(Op::AddShape),
         1 => (0usize..9, prop::option::of(".{0,9}")).prop_map(|(i, cause)| Op::EndShape(i, cause)),
         3 => Just(Op::Sync),
+        1 => Just(Op::Seal),
     ]
 }
 
@@ -188,6 +191,7 @@ impl World {
             }
             Op::EndShape(..) => {}
             Op::Sync => self.sync(),
+            Op::Seal => while let Ok(true) = self.log.seal() {},
         }
     }
 
