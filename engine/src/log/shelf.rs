@@ -163,7 +163,8 @@ impl Shelf {
         // Another one may have been first.
         let whole = self.file(number).and_then(|(file, len)| {
             let table = Table::read(&owner, &*file, len)?;
-            table.check(&*file).map(|()| table)
+            table.check(&*file)?;
+            read_head(&owner, &*file, len).map(|_| table)
         });
         if let Ok(table) = whole {
             return Ok(table);
