@@ -211,7 +211,7 @@ impl Index {
         }
         let (before, block) = (self.before(), self.first);
         let next = self.begins.pop_front()?;
-        let last = self.blocks.drain(..(next - self.first) as usize).last();
+        let last = self.blocks.drain(..(next - self.first) as usize).next_back();
         let through = last.map_or(before, |block| block.through);
         let end = last.map_or(position, |block| block.position + block.len);
         self.sealed.push(Sealed { block, position, end, through });
@@ -262,7 +262,7 @@ impl Index {
         self.next().saturating_sub(1)
     }
 
-    /// The blocks that are kept here: where each lies, its length, and through where it can be read.
+    /// The blocks that are kept here: where each lies, its length, through where it can be read.
     pub(super) fn blocks(&self) -> impl Iterator<Item = (u64, u64, Offset)> {
         self.blocks.iter().map(|block| (block.position, block.len, block.through))
     }

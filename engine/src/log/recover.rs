@@ -352,7 +352,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// The same bytes, rising and disjoint. What a transaction left in several segments is said of each.
+/// The same bytes, rising and disjoint. What a transaction left in several segments each says.
 fn merged(mut void: Vec<Range<u64>>) -> Arc<[Range<u64>]> {
     void.sort_unstable_by_key(|range| range.start);
     let mut merged: Vec<Range<u64>> = Vec::new();

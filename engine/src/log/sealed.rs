@@ -337,8 +337,8 @@ impl Table {
 
     /// Whether all pages are whole.
     pub(super) fn check(&self, file: &dyn ReadAt) -> Result<(), Malformed> {
-        let pages = self.sparse.iter().chain(&self.dense);
-        pages.map(|page| self.page(file, page).map(drop)).collect()
+        let mut pages = self.sparse.iter().chain(&self.dense);
+        pages.try_for_each(|page| self.page(file, page).map(drop))
     }
 
     fn page(&self, file: &dyn ReadAt, page: &PagePlace) -> Result<Vec<u8>, Malformed> {

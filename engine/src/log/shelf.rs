@@ -1,5 +1,5 @@
-//! Shelf: the sealed indexes of one log. A segment's number and a slot flow in, what the slot has in
-//! the segment flows out. An index that is missing or wrong is built anew from its segment and
+//! Shelf: the sealed indexes of one log. A segment's number and a slot flow in, what the slot has
+//! in the segment flows out. An index that is missing or wrong is built anew from its segment and
 //! written again; one that cannot be written is used from memory.
 
 use super::cache::Recent;

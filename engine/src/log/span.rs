@@ -70,7 +70,7 @@ impl Tracker {
         self.open.is_none_or(|open| open.commit != commit)
     }
 
-    /// What comes goes on with a transaction that was open before, and nothing is known of what was.
+    /// What comes goes on with a transaction that was open before; nothing else is known of it.
     pub(super) fn carry(&mut self, commit: Lsn, start: u64) {
         self.open = Some(Open { commit, start });
     }
