@@ -163,6 +163,14 @@ impl World {
         World { engine, publisher, items, last: Lsn::new(1) }
     }
 
+    /// Opens what lies in `directory`, to read it.
+    pub fn reopen(directory: &Path) -> World {
+        let builder: Builder = Engine::builder().shards(SHARDS).runners(RUNNERS);
+        let opened = builder.directory(directory).start();
+        let (engine, publisher) = opened.expect("the directory is opened");
+        World { engine, publisher, items: items(), last: Lsn::new(1) }
+    }
+
     /// Publishes the insert of a row for each of `ids` as one transaction; its commit LSN.
     pub fn publish(&mut self, ids: &[u64]) -> Lsn {
         self.last = Lsn::new(self.last.as_u64() + 2);
