@@ -49,7 +49,7 @@ fn run(ops: &[Op], segment_bytes: u64, fails_after: Option<usize>) -> Run {
     fails_after.into_iter().for_each(|operations| disk.fail_after(operations));
     let mut shapes = vec![(Vec::new(), None)];
     let (mut batches, mut failed) = (Vec::new(), false);
-    for op in ops.iter().chain([&Op::Sync]) {
+    for op in ops.iter().chain([&Op::Sync, &Op::Seal]) {
         let (before, slot) = shapes.last().cloned().unwrap();
         if !matches!(op, Op::Sync) {
             world.apply(op);
