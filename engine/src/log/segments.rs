@@ -145,6 +145,13 @@ impl Segments {
             segments.push(Segment::new(&*next, number, end));
             last = next;
         }
+        if segments.len() > 1 {
+            // A process that was killed, or whose disk failed, may have given the last file its
+            // name and not made that durable; from here on batches in it count.
+            let name = file_name(shard, segments.len() as u32 - 1);
+            let unsynced = |source| RecoverError::Sync { file: storage.path_of(&name), source };
+            storage.sync().map_err(unsynced)?;
+        }
         let row = Arc::new(Row {
             storage: Arc::clone(&storage),
             identity,

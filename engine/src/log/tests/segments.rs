@@ -1,12 +1,13 @@
 //! A log of several files: it is read as one, goes on where it was, and is refused, with the file
 //! named and nothing touched, when a file is missing, foreign, misplaced or damaged.
 
+use super::super::device::Storage;
 use super::super::header::{HeaderError, Identity};
 use super::super::recover::RecoverError;
 use super::super::segments::Segments;
 use super::super::{Recovered, recover};
 use super::disk::{Contents, Disk};
-use super::world::{World, op};
+use super::world::{Op, World, op};
 use crate::words::Offset;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -71,6 +72,44 @@ fn several_files_are_read_as_one_and_gone_on_with() {
     world.check();
     let world = world.restarted(open(&disk, 1_000).unwrap().parts());
     world.check();
+}
+
+/// A process that was killed may have left a file whose name was not synced; what the next process
+/// writes to it and syncs is there after a power cut.
+#[test]
+fn a_file_whose_name_was_not_synced_is_kept_before_anything_is_written_to_it() {
+    let disk = new_disk(&IDENTITY);
+    let mut world = World::new(open(&disk, 300).unwrap().parts());
+    let mut runner = TestRunner::deterministic();
+    let mut some = |world: &mut World, disk: &Disk, files_min: usize| {
+        while files(disk) < files_min {
+            world.apply(&op().new_tree(&mut runner).unwrap().current());
+        }
+        for _ in 0..20 {
+            let op = op().new_tree(&mut runner).unwrap().current();
+            // Sealing syncs every name.
+            if !matches!(op, Op::Seal) {
+                world.apply(&op);
+            }
+        }
+        world.sync();
+    };
+    some(&mut world, &disk, 2);
+    let name = file(files(&disk) as u32);
+    let mut begun = disk.create("begun").unwrap();
+    begun.append(&IDENTITY.segment_header(files(&disk) as u32, world.end())).unwrap();
+    begun.sync().unwrap();
+    disk.rename("begun", &name).unwrap();
+
+    let mut world = world.restarted(open(&disk, 1 << 20).unwrap().parts());
+    world.send_again();
+    some(&mut world, &disk, 0);
+    assert!(disk.contents()[&name].len() > IDENTITY.segment_header(0, 0).len());
+    for contents in disk.cut(disk.events(), &[], 1) {
+        let found = open(&Disk::holding(&contents), 300).unwrap();
+        world = world.restarted(found.parts());
+        world.check();
+    }
 }
 
 /// What the beginning of a file that was cut off leaves is nobody's, and the next one takes its
