@@ -17,6 +17,9 @@ pub(crate) struct Member {
     pub(crate) mailbox: Arc<Mailbox>,
     /// It has been fed through here.
     pub(crate) position: Offset,
+    /// It was handed a part of the transaction there and needs the commit, which may lie in another
+    /// block than all that it has of it (R7).
+    pub(crate) open: bool,
     /// The shard's answer B: after this commit the mailbox goes on.
     pub(crate) boundary: Option<Lsn>,
 }

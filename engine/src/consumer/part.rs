@@ -385,7 +385,8 @@ impl Part {
     }
 
     fn member(&self, mailbox: &Arc<Mailbox>, boundary: Option<Lsn>) -> Member {
-        Member { mailbox: Arc::clone(mailbox), position: self.position, boundary }
+        let Part { position, open, .. } = *self;
+        Member { mailbox: Arc::clone(mailbox), position, open, boundary }
     }
 
     /// Hands over what is new to this incarnation (INV8).

@@ -257,6 +257,9 @@ fn enter(control: &Control, shapes: &[Vec<Reopened>]) {
     }
 }
 
+/// In unit tests the short runs of the simulator are to span many blocks, and so are transactions.
+const BLOCK_BYTES: usize = if cfg!(test) { 600 } else { BLOCK_BYTES_MAX };
+
 /// Opens each shard's log, in parallel, and the floor.
 fn stores(
     builder: &Builder,
@@ -264,7 +267,7 @@ fn stores(
 ) -> Result<(Vec<Store>, Floor), StartError> {
     let Some(directory) = directory else {
         let new = |_| {
-            let (encoder, syncer, log) = in_memory(BLOCK_BYTES_MAX);
+            let (encoder, syncer, log) = in_memory(BLOCK_BYTES);
             let (shapes, next_slot) = (Vec::new(), Slot::new(0));
             let last_commit = Lsn::ZERO;
             Store { encoder, syncer, log, shapes, next_slot, max_handle: None, last_commit }
@@ -274,7 +277,7 @@ fn stores(
     let stores = (0..builder.shards).into_par_iter().map(|shard| {
         let identity = directory.identity(shard as u32);
         let device = directory.shard_device(shard as u32);
-        let found = device.and_then(|it| recover(Box::new(it), &identity, BLOCK_BYTES_MAX));
+        let found = device.and_then(|it| recover(Box::new(it), &identity, BLOCK_BYTES));
         found.map(Store::from).map_err(|error| StartError::Log { shard, cause: error.to_string() })
     });
     let stores = stores.collect::<Result<_, StartError>>()?;

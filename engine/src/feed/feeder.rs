@@ -134,7 +134,8 @@ impl Feeder {
         let boundary = member.boundary.map(Offset::commit_mark);
         let join = boundary.is_some_and(|boundary| boundary <= chunk.through);
         let through = boundary.map_or(chunk.through, |boundary| boundary.min(chunk.through));
-        let touched = chunk.touched.contains(member.mailbox.name().slot.as_u32());
+        let slot = member.mailbox.name().slot.as_u32();
+        let touched = member.open || chunk.touched.contains(slot);
         if !touched && !join {
             member.position = member.position.max(through);
             return self.admit(member, wake);

@@ -146,7 +146,8 @@ impl Shard {
     /// Hands a consumer to the feeder.
     fn feed(&mut self, mailbox: &Arc<Mailbox>, position: Offset, boundary: Option<Lsn>) {
         mailbox.set_waits(true);
-        self.link.enlist(Member { mailbox: Arc::clone(mailbox), position, boundary });
+        let open = !position.is_commit_mark();
+        self.link.enlist(Member { mailbox: Arc::clone(mailbox), position, open, boundary });
         self.pool.wake_feeder(self.number);
     }
 
