@@ -78,6 +78,9 @@ pub(crate) struct Mailbox {
     flushed: AtomicU64,
     /// Highest commit handed to the consumer. Written by its runner.
     handed: AtomicU64,
+    /// Through which commit the log was fed to it, with or without anything of its own. Written by
+    /// its runner.
+    fed: AtomicU64,
     /// The shard stopped sending; what is in the channel is a gapless run. Set and cleared by the
     /// shard.
     gap: AtomicBool,
@@ -111,6 +114,7 @@ impl Mailbox {
             unread: AtomicBool::new(false),
             flushed: AtomicU64::new(0),
             handed: AtomicU64::new(0),
+            fed: AtomicU64::new(0),
             gap: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             reporter: AtomicBool::new(false),
@@ -171,6 +175,22 @@ impl Mailbox {
         // Acquire: pairs with the release in `raise_flushed`; what the consumer did before it
         // reported happened before the shard counts it.
         Lsn::new(self.flushed.load(Ordering::Acquire))
+    }
+
+    /// Through where the shape is flushed: who has flushed all that it was handed is so through
+    /// where it was fed, rows or not, whichever of the two came last (R5).
+    pub(crate) fn flushed_through(&self) -> Lsn {
+        // Acquire: pairs with the release in `set_fed`; what was handed before is seen below.
+        let fed = Lsn::new(self.fed.load(Ordering::Acquire));
+        let flushed = self.flushed();
+        if flushed >= self.handed() { flushed.max(fed) } else { flushed }
+    }
+
+    /// The caller marks, also if there is no report yet: with the report's own mark, the later of
+    /// the two looks sees both.
+    pub(crate) fn set_fed(&self, lsn: Lsn) {
+        // Release: pairs with the acquire in `flushed_through`.
+        self.fed.store(lsn.as_u64(), Ordering::Release);
     }
 
     pub(crate) fn raise_flushed(&self, lsn: Lsn) {

@@ -173,7 +173,7 @@ pub(crate) struct Part {
     position: Offset,
     /// Something of the transaction at `position` was handed over, and its commit was not.
     open: bool,
-    /// The consumer reported since the last look.
+    /// The consumer reported since the last look, or was fed beyond what it was handed.
     reported: bool,
     /// Its place is on the shard's thread: say so when the mailbox is drained.
     inline: bool,
@@ -271,7 +271,7 @@ impl Part {
             self.hand_chunk(mailbox, chunk, feed.through, hands)?;
         }
         self.position = self.position.max(feed.through);
-        self.flush_through(mailbox);
+        self.show_fed(mailbox);
         if feed.join {
             self.mode = Mode::Mail;
             mailbox.leave(Note::Joined);
@@ -314,12 +314,11 @@ impl Part {
         Ok(())
     }
 
-    /// Who has flushed all that it was handed is flushed through where it was fed (R5).
-    fn flush_through(&mut self, mailbox: &Mailbox) {
+    /// Shows that it was fed beyond what it was handed.
+    fn show_fed(&mut self, mailbox: &Mailbox) {
         let through = self.position.complete_through();
-        if mailbox.flushed() >= mailbox.handed() && through > mailbox.handed() {
-            mailbox.set_handed(through);
-            mailbox.raise_flushed(through);
+        if through > mailbox.handed() {
+            mailbox.set_fed(through);
             self.reported = true;
         }
     }

@@ -178,7 +178,8 @@ impl Shard {
         }
         let is_it = |entry: &mut Entry| entry.cold.handle == handle;
         if !self.slots.get_mut(slot).is_some_and(is_it) {
-            drop(reply.send(Err(Refusal::Unknown)));
+            // It ended while this was on its way: gone for good is it with the record that says so.
+            self.commit.when_durable(OnSync::Answer(reply, Err(Refusal::Unknown)));
             return;
         }
         self.end_shape(slot, Ending::Removed);

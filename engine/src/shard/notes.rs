@@ -58,7 +58,7 @@ impl Shard {
     pub(super) fn take_report(&mut self, slot: Slot) -> bool {
         let Some(entry) = self.slots.get_mut(slot) else { return false };
         let Some(mailbox) = &entry.mailbox else { return true };
-        let flushed = mailbox.flushed();
+        let flushed = mailbox.flushed_through();
         if flushed > entry.owed.flushed {
             entry.deaths = 0;
             entry.taken_back &= flushed < entry.owed.sent;

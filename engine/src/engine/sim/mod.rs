@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Seeds that once found a fault.
-const FAILED: [u64; 2] = [18, 814_852_777];
+const FAILED: [u64; 4] = [18, 1_698, 1_861, 814_852_777];
 /// Steps of one run, and rounds after which everything must be quiet.
 const STEPS: usize = 3_000;
 const ROUNDS_MAX: usize = 20_000;
