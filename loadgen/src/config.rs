@@ -9,6 +9,8 @@ use std::time::Duration;
 /// Transactions in flight at rate max where each one keeps the engine busy for long: below the
 /// places of a mailbox, so that a window alone overflows none.
 const WINDOW_FANOUT: u64 = 8;
+/// The same for inline consumers, which have no mailbox to overflow: two waves.
+const WINDOW_INLINE: u64 = 16;
 /// Where each one is cheap: many, so that one sync covers many.
 const WINDOW_CHEAP: u64 = 4_096;
 
@@ -47,14 +49,18 @@ impl Config {
     /// Resolves what the command line left open.
     pub(crate) fn new(args: &RunArgs, cores: usize) -> Config {
         let crash_rate = args.crash_rate.unwrap_or(args.scenario.crash_rate());
-        let cheap = args.scenario == Scenario::Disjoint || args.consumers == Consumers::Log;
+        let window = match (args.scenario, args.consumers) {
+            (Scenario::Disjoint, _) | (_, Consumers::Log) => WINDOW_CHEAP,
+            (_, Consumers::Inline) => WINDOW_INLINE,
+            (_, Consumers::Mailbox) => WINDOW_FANOUT,
+        };
         Config {
             scenario: args.scenario,
             shapes: args.shapes,
             shards: args.shards.unwrap_or(cores),
             runners: args.runners.unwrap_or(cores),
             rate: args.rate,
-            window: args.window.unwrap_or(if cheap { WINDOW_CHEAP } else { WINDOW_FANOUT }),
+            window: args.window.unwrap_or(window),
             duration: args.duration,
             warmup: args.warmup,
             seed: args.seed,

@@ -165,6 +165,9 @@ impl Shard {
         entry.state = Lifecycle::Restarting;
         entry.port = Port::Mail(sender);
         entry.mailbox = Some(Arc::clone(&mailbox));
+        if name.incarnation > 1 {
+            self.slots.note_moved(slot);
+        }
         self.count_places(1);
         let factory = Foreign::new(factory);
         self.pool.start(StartJob { mailbox, receiver, factory, first, last_reported, inline });

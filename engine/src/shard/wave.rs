@@ -12,13 +12,12 @@ use std::time::Instant;
 
 /// A wave of so many fragments takes no more, nor one of so many changes: all that a consumer gets
 /// of it comes at once, and its mailbox has 16 places.
-const WAVE_FRAGMENTS_MAX: usize = 4;
+const WAVE_FRAGMENTS_MAX: usize = 8;
 const WAVE_CHANGES_MAX: usize = 8;
-/// Nor does one of so much work, in calls of inline handlers: the frontier and the log's sync wait
-/// for it.
-const WAVE_WORK_MAX: u64 = 400_000;
-/// What sending into a mailbox costs beside that, about.
-const WORK_OF_MAIL: u64 = 4;
+/// As many if they go into mailboxes: a send costs more than a call, and runners wait meanwhile.
+const WAVE_MAILS_MAX: usize = 4;
+/// Nor does one of so many deliveries: the frontier and the log's sync wait for it.
+const WAVE_DELIVERIES_MAX: u64 = 1_200_000;
 /// Slots whose deliveries are made together: their entries and consumers fit a core's cache.
 /// In unit tests the few shapes of the simulator are to span several.
 const TILE_SLOTS: u32 = if cfg!(test) { 4 } else { 1_024 };
@@ -73,12 +72,12 @@ impl Wave {
 
     /// Whether more can join it.
     pub(super) fn has_room(&self) -> bool {
-        let work = self.deliveries * if self.mails { WORK_OF_MAIL } else { 1 };
+        let most = if self.mails { WAVE_MAILS_MAX } else { WAVE_FRAGMENTS_MAX };
         !self.goes
             && !self.alone
-            && self.taken.len() < WAVE_FRAGMENTS_MAX
+            && self.taken.len() < most
             && self.changes < WAVE_CHANGES_MAX
-            && work < WAVE_WORK_MAX
+            && self.deliveries < WAVE_DELIVERIES_MAX
     }
 }
 
