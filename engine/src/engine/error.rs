@@ -32,6 +32,12 @@ pub enum StartError {
         /// What is wrong, where, and what to do.
         cause: String,
     },
+    /// The catalog cannot be read or written.
+    #[error("the catalog: {cause}")]
+    Catalog {
+        /// What is wrong, where, and what to do.
+        cause: String,
+    },
     /// The acknowledgement floor cannot be read.
     #[error("the acknowledgement floor: {cause}")]
     Floor {

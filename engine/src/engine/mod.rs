@@ -3,6 +3,7 @@
 
 mod builder;
 mod error;
+mod keeper;
 mod metrics;
 mod news;
 mod open;
@@ -26,6 +27,7 @@ pub use news::{News, Subscription};
 pub use publisher::{PublishError, Publisher, TryPublishError};
 pub use stop::{ShardReport, ShutdownReport};
 
+use crate::catalog::Catalog;
 use crate::consumer::ShardLink;
 use crate::control::{Control, Event, Failure};
 use crate::log::{Directory, Floor, Log};
@@ -55,6 +57,8 @@ struct Inner {
     shards: Box<[ShardDoor]>,
     next_handle: AtomicU64,
     floor: Mutex<Floor>,
+    /// Which shapes there are; `None` with the memory store.
+    catalog: Option<Arc<Catalog>>,
     /// Held for as long as the engine lives, and a thread of it that may write; `None` with the
     /// memory store.
     directory: Option<Arc<Directory>>,
@@ -188,5 +192,11 @@ impl Inner {
     fn take_handles(&self, count: usize) -> u64 {
         // Relaxed: only that no two callers get the same.
         self.next_handle.fetch_add(count as u64, Ordering::Relaxed)
+    }
+
+    /// No handle from this one on was given out by now.
+    fn next_handle(&self) -> Handle {
+        // Relaxed: see `take_handles`; who asks has taken its own before.
+        Handle::new(self.next_handle.load(Ordering::Relaxed))
     }
 }

@@ -2,10 +2,12 @@
 
 use super::builder::Builder;
 use super::error::StartError;
+use super::keeper::Keeper;
 use super::publisher::Publisher;
 use super::shapes::compiled;
 use super::threads::{self, Parts, SealPart, SyncPart};
 use super::{Engine, EngineLimits, Inner, ShardDoor};
+use crate::catalog::{Catalog, CatalogError, Entry, Mended};
 use crate::consumer::{Foreign, Member, Recent, ShardLink};
 use crate::control::{Control, Place};
 use crate::feed::Feeder;
@@ -73,10 +75,12 @@ pub(super) fn assemble(builder: &Builder, now: Instant) -> Result<Assembly, Star
     let (mut stores, floor) = stores(builder, directory.as_deref())?;
     // The floor is the end of a commit's record, and the next commit may start right there.
     let confirmed = floor.get().previous();
-    let next_handle = stores.iter().filter_map(|store| store.max_handle).max();
-    let next_handle = next_handle.map_or(0, |handle| handle.as_u64() + 1);
+    let max_handle = stores.iter().filter_map(|store| store.max_handle).max();
     let shapes = stores.iter_mut().map(|store| reopen(builder, std::mem::take(&mut store.shapes)));
     let shapes = shapes.collect::<Result<Vec<_>, _>>()?;
+    let next_handle = Handle::new(max_handle.map_or(0, |handle| handle.as_u64() + 1));
+    let catalog = directory.as_ref().map(|directory| catalog(directory, &shapes, next_handle));
+    let (catalog, next_handle) = catalog.transpose()?.unzip();
     let frontiers = stores.iter().zip(&shapes);
     let frontiers = frontiers.map(|(store, shapes)| frontier(shapes, store.last_commit, confirmed));
     let control = Arc::new(Control::new(frontiers.collect(), builder.fragment_credits));
@@ -89,8 +93,13 @@ pub(super) fn assemble(builder: &Builder, now: Instant) -> Result<Assembly, Star
     });
     let pool = Arc::new(Pool::new(feeders.collect(), builder.runners));
     let (to_watch, watched) = unbounded();
-    let surroundings =
-        Surroundings { control: Arc::clone(&control), pool: Arc::clone(&pool), watched: to_watch };
+    let (to_keeper, gone) = unbounded();
+    let surroundings = Surroundings {
+        control: Arc::clone(&control),
+        pool: Arc::clone(&pool),
+        watched: to_watch,
+        gone: catalog.is_some().then_some(to_keeper),
+    };
 
     let (to_seal, wanted) = bounded(1);
     let logs = stores.iter().map(|store| Arc::clone(&store.log)).collect();
@@ -110,14 +119,17 @@ pub(super) fn assemble(builder: &Builder, now: Instant) -> Result<Assembly, Star
     }
     let watch = watch_limits(builder);
     let watch = Watch::new(watch, watched, pulses, Arc::clone(&control), Arc::clone(&pool), now);
-    let parts = Parts { pumps, syncers, watch, sealer, runners: builder.runners, links };
+    let keeper = catalog.clone().zip(directory.clone());
+    let keeper = keeper.map(|(catalog, directory)| Keeper::new(gone, catalog, directory));
+    let parts = Parts { pumps, syncers, watch, sealer, keeper, runners: builder.runners, links };
     let inner = Arc::new(Inner {
         control,
         pool,
         shards: doors.into(),
-        next_handle: AtomicU64::new(next_handle),
+        next_handle: AtomicU64::new(next_handle.map_or(0, Handle::as_u64)),
         floor: Mutex::new(floor),
         limits: engine_limits(builder),
+        catalog,
         directory,
         durable_only: RwLock::new(false),
     });
@@ -234,6 +246,31 @@ fn reopen(builder: &Builder, shapes: Vec<RecoveredShape>) -> Result<Vec<Reopened
         Ok(Reopened { slot, first, shape })
     });
     shapes.collect()
+}
+
+/// Opens the directory's catalog and makes it say what the logs say (R3): the living shapes, and
+/// handles from `next_handle` on that were not given out. The first one that really was not: the
+/// catalog knows of shapes that the logs have forgotten.
+fn catalog(
+    directory: &Arc<Directory>,
+    shapes: &[Vec<Reopened>],
+    next_handle: Handle,
+) -> Result<(Arc<Catalog>, Handle), StartError> {
+    let error = |error: CatalogError| StartError::Catalog { cause: error.to_string() };
+    let (catalog, held) = Catalog::open(directory).map_err(error)?;
+    let next_handle = next_handle.max(held.next_handle());
+    let living = shapes.iter().enumerate().flat_map(|(shard, shapes)| {
+        shapes.iter().map(move |Reopened { slot, first, shape }| {
+            let (shard, slot, first) = (shard as u32, *slot, *first);
+            (shape.handle, Entry { shard, slot, first, definition: &shape.definition })
+        })
+    });
+    let mended = catalog.reconcile(held, living, next_handle).map_err(error)?;
+    if mended != Mended::default() {
+        let Mended { put, taken } = mended;
+        tracing::info!(put, taken, "the catalog was made to say what the logs say");
+    }
+    Ok((Arc::new(catalog), next_handle))
 }
 
 /// Makes the shapes of a directory, and their tables, known to callers.

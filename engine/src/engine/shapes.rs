@@ -4,11 +4,12 @@
 
 use super::error::{AddError, DefinitionError, RemoveError};
 use super::{Engine, Inner};
+use crate::catalog::{Catalog, Change, Entry};
 use crate::consumer::{Ack, ConsumerSpec, Foreign};
 use crate::control::{Failure, Known, Phase};
 use crate::predicate::{Predicate, canonical, compile_with, quoted};
-use crate::shard::{ADDED_MAX, Message, Prepared, Refusal, Reply};
-use crate::words::{Handle, Relation, Replica, ShapeDefinition, TableName, View};
+use crate::shard::{ADDED_MAX, Message, Placed, Prepared, Refusal, Reply};
+use crate::words::{Handle, Relation, Replica, ShapeDefinition, Slot, TableName, View};
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, bounded};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -18,6 +19,14 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(50);
 
 type Answer = Receiver<Result<usize, Refusal>>;
+
+/// Shapes that a shard was asked to add.
+struct Sent {
+    shard: usize,
+    shapes: Vec<(Handle, Arc<ShapeDefinition>)>,
+    placed: Receiver<Placed>,
+    answer: Answer,
+}
 
 impl Engine {
     /// Adds a shape; its record is durable when this returns. Everything that commits after the
@@ -165,6 +174,11 @@ pub(super) fn compiled(
     Ok((predicate, View::of(relation, definition)?))
 }
 
+/// The name of no table.
+fn no_table() -> TableName {
+    TableName::new("", "")
+}
+
 fn refused(definition: &ShapeDefinition, source: DefinitionError) -> AddError {
     let definition = definition.to_string();
     match source {
@@ -211,30 +225,35 @@ impl Inner {
         Ok(Prepared { handle, definition, relation, predicate, view, consumer })
     }
 
-    /// Hands shapes out to the shards, in turn, and waits until all are durable.
+    /// Hands shapes out to the shards, in turn, and waits until all are durable, in the logs and in
+    /// the catalog.
     fn add(&self, shapes: Vec<Prepared>) -> Result<(), AddError> {
         let mut filling: Vec<Vec<Prepared>> = self.shards.iter().map(|_| Vec::new()).collect();
-        let mut answers = Vec::new();
+        let mut sent = Vec::new();
         for shape in shapes {
             let shard = (shape.handle.as_u64() % self.shards.len() as u64) as usize;
             let part = &mut filling[shard];
             part.push(shape);
             if part.len() == ADDED_MAX {
-                answers.push(self.send_added(shard, std::mem::take(part))?);
+                sent.push(self.send_added(shard, std::mem::take(part))?);
             }
         }
         for (shard, part) in filling.into_iter().enumerate() {
             if !part.is_empty() {
-                answers.push(self.send_added(shard, part)?);
+                sent.push(self.send_added(shard, part)?);
             }
         }
+        // While the records are synced.
+        self.enter_in_catalog(&sent)?;
         // All of them, also after a refusal: what was taken is then known, and can be taken out.
         let mut refused = None;
-        for (table, answer) in answers {
-            if let Err(refusal) = self.wait_for(&answer)? {
-                refused.get_or_insert((table, refusal));
+        for Sent { shapes, answer, .. } in &sent {
+            if let Err(refusal) = self.wait_for(answer)? {
+                let table = shapes.first().map(|(_, definition)| definition.table.clone());
+                refused.get_or_insert((table.unwrap_or_else(no_table), refusal));
             }
         }
+        self.leave_catalog(&sent)?;
         match refused {
             None => Ok(()),
             Some((_, Refusal::Altered(table))) => Err(AddError::Altered { table }),
@@ -244,16 +263,48 @@ impl Inner {
         }
     }
 
-    fn send_added(
-        &self,
-        shard: usize,
-        shapes: Vec<Prepared>,
-    ) -> Result<(TableName, Answer), Failure> {
-        let table = shapes.first().map(|shape| shape.definition.table.clone());
-        let table = table.unwrap_or_else(|| TableName::new("", ""));
+    fn send_added(&self, shard: usize, shapes: Vec<Prepared>) -> Result<Sent, Failure> {
+        let named = shapes.iter().map(|shape| (shape.handle, Arc::clone(&shape.definition)));
+        let named = named.collect();
         let (reply, answer): (Reply, Answer) = bounded(1);
-        self.send(shard, Message::Add(shapes, reply))?;
-        Ok((table, answer))
+        let (tell, placed) = bounded(1);
+        let tell = self.catalog.is_some().then_some(tell);
+        self.send(shard, Message::Add(shapes, tell, reply))?;
+        Ok(Sent { shard, shapes: named, placed, answer })
+    }
+
+    /// Writes shapes that are being added into the catalog, in one transaction.
+    fn enter_in_catalog(&self, sent: &[Sent]) -> Result<(), Failure> {
+        let Some(catalog) = &self.catalog else { return Ok(()) };
+        let mut changes = Vec::new();
+        for Sent { shard, shapes, placed, .. } in sent {
+            // A shard that refuses them, or is gone, answers that.
+            let Some(Placed { slot, first }) = self.receive(placed)? else { continue };
+            for ((handle, definition), slot) in shapes.iter().zip(slot.as_u32()..) {
+                let (shard, slot) = (*shard as u32, Slot::new(slot));
+                changes.push(Change::put(*handle, &Entry { shard, slot, first, definition }));
+            }
+        }
+        self.write_catalog(catalog, changes)
+    }
+
+    /// Takes those out again that have ended by now: who clears up after them may have come before
+    /// they were entered.
+    fn leave_catalog(&self, sent: &[Sent]) -> Result<(), Failure> {
+        let Some(catalog) = &self.catalog else { return Ok(()) };
+        let handles = sent.iter().flat_map(|sent| sent.shapes.iter().map(|(handle, _)| *handle));
+        let gone = handles.filter(|handle| self.control.registry.place(*handle).is_none());
+        let changes: Vec<_> = gone.map(Change::Take).collect();
+        if changes.is_empty() { Ok(()) } else { self.write_catalog(catalog, changes) }
+    }
+
+    /// What cannot be written to the catalog is as fatal as what cannot be written to a log
+    /// (INV10).
+    fn write_catalog(&self, catalog: &Catalog, changes: Vec<Change>) -> Result<(), Failure> {
+        catalog.write(changes, self.next_handle()).map_err(|error| {
+            self.control.poison(&error.to_string());
+            self.control.state.failure()
+        })
     }
 
     /// Sends a lifecycle message; waits while the shard's channel has no place for one.
@@ -274,10 +325,15 @@ impl Inner {
 
     /// Waits for a shard's answer, and no longer than the engine lives.
     fn wait_for(&self, answer: &Answer) -> Result<Result<usize, Refusal>, Failure> {
+        self.receive(answer)?.ok_or_else(|| self.control.state.failure())
+    }
+
+    /// The same; `None` if none will come.
+    fn receive<T>(&self, answer: &Receiver<T>) -> Result<Option<T>, Failure> {
         loop {
             match answer.recv_timeout(LOOK) {
-                Ok(answer) => return Ok(answer),
-                Err(RecvTimeoutError::Disconnected) => return Err(self.control.state.failure()),
+                Ok(answer) => return Ok(Some(answer)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
                 Err(RecvTimeoutError::Timeout) => {
                     let state = &self.control.state;
                     // Ended: a shard that has not answered by now was left behind.

@@ -3,6 +3,7 @@
 
 use super::Inner;
 use super::error::StartError;
+use super::keeper::Keeper;
 use super::stop::{ShardReport, ShutdownReport};
 use crate::consumer::{ShardLink, panic_text};
 use crate::control::{Control, Phase};
@@ -28,6 +29,7 @@ pub(super) struct Threads {
     watch: JoinHandle<Option<()>>,
     waker: JoinHandle<Option<()>>,
     sealer: Option<JoinHandle<Option<()>>>,
+    keeper: Option<JoinHandle<Option<()>>>,
     /// Runners may be replaced (R10): the watch adds to them.
     runners: Arc<Mutex<Vec<JoinHandle<Option<()>>>>>,
 }
@@ -37,8 +39,9 @@ pub(super) struct Parts {
     pub(super) pumps: Vec<Pump>,
     pub(super) syncers: Vec<SyncPart>,
     pub(super) watch: Watch,
-    /// With a directory.
+    /// With a directory only, as the keeper.
     pub(super) sealer: Option<SealPart>,
+    pub(super) keeper: Option<Keeper>,
     pub(super) runners: usize,
     pub(super) links: Arc<[Arc<ShardLink>]>,
 }
@@ -70,7 +73,7 @@ pub(super) fn start(
     pool: &Arc<Pool>,
     parts: Parts,
 ) -> Result<Threads, StartError> {
-    let Parts { pumps, syncers, watch, sealer, runners, links } = parts;
+    let Parts { pumps, syncers, watch, sealer, keeper, runners, links } = parts;
     let starter = Starter { control: Arc::clone(control), pool: Arc::clone(pool), links };
     let kept = Arc::new(Mutex::new(Vec::new()));
     for _ in 0..runners {
@@ -95,7 +98,11 @@ pub(super) fn start(
     let sealing = Arc::clone(control);
     let seal = |part| starter.spawn("walfan-seal".into(), move || seal_all(&sealing, &part));
     let sealer = sealer.map(seal).transpose()?;
-    Ok(Threads { shards, syncers, watch, waker, sealer, runners: kept })
+    let keeping = Arc::clone(control);
+    let keeper = keeper
+        .map(|keeper| starter.spawn("walfan-keeper".into(), move || clear_up(&keeping, &keeper)));
+    let keeper = keeper.transpose()?;
+    Ok(Threads { shards, syncers, watch, waker, sealer, keeper, runners: kept })
 }
 
 /// Starts threads that poison the engine when they panic.
@@ -207,6 +214,16 @@ fn run(control: &Control, mut runner: Runner) {
     }
 }
 
+fn clear_up(control: &Control, keeper: &Keeper) {
+    loop {
+        match keeper.step() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return control.poison(&error.to_string()),
+        }
+    }
+}
+
 fn wake_waiters(control: &Control) {
     loop {
         // Before it looks: who registers later finds the end by itself.
@@ -251,8 +268,8 @@ impl Threads {
         for syncer in self.syncers {
             join_until(syncer, until, &mut report.wedged);
         }
-        if let Some(sealer) = self.sealer {
-            join_until(sealer, until, &mut report.wedged);
+        for kept in [self.sealer, self.keeper].into_iter().flatten() {
+            join_until(kept, until, &mut report.wedged);
         }
         join_until(self.watch, until, &mut report.wedged);
         join_until(self.waker, until, &mut report.wedged);

@@ -59,6 +59,8 @@ pub(crate) trait Storage: Send + Sync {
     fn create(&self, name: &str) -> io::Result<Box<dyn Device>>;
     /// Gives a file another name, in the place of one that may have it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Takes a file away.
+    fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes the names durable.
     fn sync(&self) -> io::Result<()>;
 }
@@ -96,6 +98,10 @@ impl Storage for Folder {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
     }
 
     fn sync(&self) -> io::Result<()> {

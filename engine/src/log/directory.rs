@@ -5,7 +5,7 @@
 //! Its meta file is written last and never again, so where it lies everything else lies too.
 
 use super::SEGMENT_BYTES_MAX;
-use super::device::Folder;
+use super::device::{Folder, Storage};
 use super::floor::{FLOOR_BYTES, Floor, FloorError, new_file};
 use super::frame::checksum;
 use super::header::{HEADER_BYTES, Identity};
@@ -130,6 +130,21 @@ impl Directory {
     /// Whose file the log of `shard` must be.
     pub(crate) fn identity(&self, shard: u32) -> Identity {
         Identity { directory: self.id, shard, shards: self.shards }
+    }
+
+    /// What tells it from every other directory.
+    pub(crate) fn id(&self) -> u128 {
+        self.id
+    }
+
+    /// The number of shards that it was made for.
+    pub(crate) fn shards(&self) -> u32 {
+        self.shards
+    }
+
+    /// Its files.
+    pub(crate) fn folder(&self) -> Arc<dyn Storage> {
+        Arc::new(Folder::new(&self.path))
     }
 
     /// Opens the files of `shard`'s log, for [`recover`](super::recover()).

@@ -94,7 +94,7 @@ pub(super) fn parse(bytes: &[u8], seed: u32) -> Parsed<'_> {
 }
 
 /// The crc32 of `bytes` after `seed`.
-pub(super) fn checksum(bytes: &[u8], seed: u32) -> u32 {
+pub(crate) fn checksum(bytes: &[u8], seed: u32) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
     hasher.update(bytes);
     hasher.finalize()

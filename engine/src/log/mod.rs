@@ -41,12 +41,16 @@ pub use directory::OpenError;
 pub use read::{LoggedChange, Page, ReadLimits};
 
 pub(crate) use decode::Chunk;
+pub(crate) use device::Storage;
 pub(crate) use directory::Directory;
 pub(crate) use encode::{Batch, EncodeError, Encoder};
 pub(crate) use floor::Floor;
+pub(crate) use frame::checksum;
 pub(crate) use read::read_shape;
+pub(crate) use record::put_definition;
 pub(crate) use recover::{Recovered, RecoveredShape, recover};
 pub(crate) use store::{Log, LogError, Syncer, in_memory};
+pub(crate) use wire::{Malformed, Reader, put_number, put_offset};
 
 /// A block is closed when it has passed this many bytes.
 pub(crate) const BLOCK_BYTES_MAX: usize = 1 << 20;

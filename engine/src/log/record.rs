@@ -51,6 +51,11 @@ pub(super) fn put_add(
 ) {
     put_end(out, slot, handle, first);
     put_number(out, relation.into());
+    put_definition(out, definition);
+}
+
+/// What a shape is. It takes all that is left of its record.
+pub(crate) fn put_definition(out: &mut Vec<u8>, definition: &ShapeDefinition) {
     put_table(out, &definition.table);
     let ShapeDefinition { table: _, where_clause, params, columns, replica } = definition;
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };

@@ -9,7 +9,7 @@ use crate::words::{Lsn, Offset};
 pub(crate) struct Malformed(pub(crate) &'static str);
 
 /// Appends `value`, 7 bits a byte, low bits first.
-pub(super) fn put_number(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -18,45 +18,45 @@ pub(super) fn put_number(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Appends the length and the bytes.
-pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_number(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-pub(super) fn put_offset(out: &mut Vec<u8>, offset: Offset) {
+pub(crate) fn put_offset(out: &mut Vec<u8>, offset: Offset) {
     put_number(out, offset.commit.as_u64());
     put_number(out, offset.op);
 }
 
 /// Reads a record's bytes from front to back.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { bytes }
     }
 
     /// What is left, in bytes. No count of things that take a byte each can be higher, so it bounds
     /// what a count from the file makes us reserve.
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.bytes.len()
     }
 
     /// All that is left.
-    pub(super) fn rest(&mut self) -> &'a [u8] {
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.bytes)
     }
 
-    pub(super) fn byte(&mut self) -> Result<u8, Malformed> {
+    pub(crate) fn byte(&mut self) -> Result<u8, Malformed> {
         let (&first, rest) = self.bytes.split_first().ok_or(Malformed("the record ends early"))?;
         self.bytes = rest;
         Ok(first)
     }
 
-    pub(super) fn number(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn number(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -72,12 +72,12 @@ impl<'a> Reader<'a> {
         Err(Malformed("a number passes 64 bits"))
     }
 
-    pub(super) fn number_u32(&mut self) -> Result<u32, Malformed> {
+    pub(crate) fn number_u32(&mut self) -> Result<u32, Malformed> {
         u32::try_from(self.number()?).map_err(|_| Malformed("a number passes 32 bits"))
     }
 
     /// A number of things of which each takes a byte at least.
-    pub(super) fn count(&mut self) -> Result<usize, Malformed> {
+    pub(crate) fn count(&mut self) -> Result<usize, Malformed> {
         let count = self.number()?;
         usize::try_from(count)
             .ok()
@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
             .ok_or(Malformed("a count passes the record's end"))
     }
 
-    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self
             .bytes
             .split_at_checked(len)
@@ -94,22 +94,22 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    pub(super) fn text(&mut self) -> Result<Box<str>, Malformed> {
+    pub(crate) fn text(&mut self) -> Result<Box<str>, Malformed> {
         let len = self.count()?;
         let text = std::str::from_utf8(self.take(len)?);
         text.map(Box::from).map_err(|_| Malformed("a name is not UTF-8"))
     }
 
-    pub(super) fn lsn(&mut self) -> Result<Lsn, Malformed> {
+    pub(crate) fn lsn(&mut self) -> Result<Lsn, Malformed> {
         self.number().map(Lsn::new)
     }
 
-    pub(super) fn offset(&mut self) -> Result<Offset, Malformed> {
+    pub(crate) fn offset(&mut self) -> Result<Offset, Malformed> {
         Ok(Offset::new(self.lsn()?, self.number()?))
     }
 
     /// Every record is taken to its last byte.
-    pub(super) fn end(&self) -> Result<(), Malformed> {
+    pub(crate) fn end(&self) -> Result<(), Malformed> {
         if self.bytes.is_empty() { Ok(()) } else { Err(Malformed("the record is too long")) }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::Shard;
 use super::commit::OnSync;
-use super::message::{Prepared, Refusal, Reply};
+use super::message::{Gone, Placed, Prepared, Refusal, Reply};
 use super::slots::{Cold, Entry, Lifecycle, Port};
 use crate::consumer::{
     Ack, ConsumerSpec, Foreign, InlineState, Mailbox, MailboxName, Note, drop_contained,
@@ -15,6 +15,7 @@ use crate::log::EncodeError;
 use crate::run::StartJob;
 use crate::sync::Ordering;
 use crate::words::{Handle, Lsn, Offset, Slot};
+use crossbeam_channel::Sender;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,7 +45,12 @@ pub(super) type Leavers = BTreeMap<Slot, Leaving>;
 
 impl Shard {
     /// Adds shapes, all of them or none.
-    pub(super) fn handle_add(&mut self, shapes: Vec<Prepared>, reply: Reply) {
+    pub(super) fn handle_add(
+        &mut self,
+        shapes: Vec<Prepared>,
+        placed: Option<Sender<Placed>>,
+        reply: Reply,
+    ) {
         let count = shapes.len();
         if let Err(refusal) = self.admit(&shapes) {
             drop(reply.send(Err(refusal)));
@@ -53,6 +59,10 @@ impl Shard {
         // In the middle of a transaction: the shape starts with the next one.
         let after = self.stream.open.as_ref().map_or(self.stream.processed, |open| open.commit);
         let first = Offset::commit_mark(after);
+        if let Some(placed) = placed {
+            // Before the sync, so that the catalog is written meanwhile.
+            drop(placed.send(Placed { slot: Slot::new(self.next_slot), first }));
+        }
         let mut places = Vec::with_capacity(count);
         for shape in shapes {
             let slot = Slot::new(self.next_slot);
@@ -294,6 +304,9 @@ impl Shard {
         self.counters().shapes.sub(1);
         if let Some(leaving) = self.leaving.get_mut(&slot) {
             leaving.durable = true;
+            let handle = leaving.handle;
+            // A keeper that is gone has failed: what it leaves is cleared up at the next start.
+            self.gone.iter().for_each(|gone| drop(gone.send(Gone { handle })));
         }
         self.check_left(slot, now);
     }

@@ -2,7 +2,7 @@
 
 use crate::consumer::{ConsumerSpec, Foreign};
 use crate::predicate::Predicate;
-use crate::words::{Fragment, Handle, Relation, ShapeDefinition, Slot, TableName, View};
+use crate::words::{Fragment, Handle, Offset, Relation, ShapeDefinition, Slot, TableName, View};
 use crossbeam_channel::Sender;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,6 +31,21 @@ pub(crate) enum Refusal {
     Stopping,
 }
 
+/// Where shapes that are being added were put; told before their records are durable.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    /// The first one's; the others follow it.
+    pub(crate) slot: Slot,
+    /// Everything after it is theirs.
+    pub(crate) first: Offset,
+}
+
+/// A shape whose end is durable.
+#[derive(Debug)]
+pub(crate) struct Gone {
+    pub(crate) handle: Handle,
+}
+
 /// Sent when what was asked is durable: the number of shapes that it concerned.
 pub(crate) type Reply = Sender<Result<usize, Refusal>>;
 
@@ -41,7 +56,7 @@ pub(crate) const ADDED_MAX: usize = 1_024;
 pub(crate) enum Message {
     Fragment(Arc<Fragment>),
     /// At most [`ADDED_MAX`] shapes; all or none of them.
-    Add(Vec<Prepared>, Reply),
+    Add(Vec<Prepared>, Option<Sender<Placed>>, Reply),
     Remove(Handle, Slot, Reply),
     InvalidateAll(Arc<str>, Reply),
     /// The last message. What is owed then may be flushed until the deadline.

@@ -18,7 +18,7 @@ mod tables;
 mod wakes;
 mod wave;
 
-pub(crate) use message::{ADDED_MAX, Message, Prepared, Refusal, Reply};
+pub(crate) use message::{ADDED_MAX, Gone, Message, Placed, Prepared, Refusal, Reply};
 pub(crate) use open::{Limits, Opening, Reopened, frontier};
 pub(crate) use pump::{Inbox, Pump};
 pub(crate) use stop::ShardEnd;
@@ -51,6 +51,8 @@ pub(crate) struct Surroundings {
     pub(crate) pool: Arc<Pool>,
     /// Each new mailbox, for the watch.
     pub(crate) watched: Sender<Weak<Mailbox>>,
+    /// Each shape whose end is durable, for who clears up after it; `None` with the memory store.
+    pub(crate) gone: Option<Sender<Gone>>,
 }
 
 /// See the file's head.
@@ -60,6 +62,7 @@ pub(crate) struct Shard {
     control: Arc<Control>,
     pool: Arc<Pool>,
     watched: Sender<Weak<Mailbox>>,
+    gone: Option<Sender<Gone>>,
     link: Arc<ShardLink>,
     log: Arc<Log>,
     encoder: Encoder,

@@ -80,13 +80,14 @@ impl Shard {
         let shards = opening.surroundings.control.counters.len();
         let pulse = Arc::new(Pulse::default());
         let Opening { number, limits, surroundings, link, dirty, log, encoder, .. } = opening;
-        let Surroundings { control, pool, watched } = surroundings;
+        let Surroundings { control, pool, watched, gone } = surroundings;
         let mut shard = Shard {
             number,
             limits,
             control,
             pool,
             watched,
+            gone,
             link,
             log,
             encoder,

@@ -136,7 +136,7 @@ impl Shard {
             // Shutdown and the publisher crossed: its source sends it again.
             Message::Fragment(_) if self.is_stopping() => {}
             Message::Fragment(fragment) => self.handle_fragment(fragment, now),
-            Message::Add(shapes, reply) => self.handle_add(shapes, reply),
+            Message::Add(shapes, placed, reply) => self.handle_add(shapes, placed, reply),
             Message::Remove(handle, slot, reply) => self.handle_remove(handle, slot, reply),
             Message::InvalidateAll(cause, reply) => self.handle_invalidate_all(&cause, reply),
             Message::Stop(deadline) => self.handle_stop(deadline, now),

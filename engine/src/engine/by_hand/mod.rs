@@ -86,7 +86,7 @@ impl ByHand {
         let handle = Handle::new(self.inner.take_handles(1));
         let definition = ShapeDefinition::table(relation(2).table.clone());
         let shape = self.inner.prepare(handle, definition, consumer).unwrap();
-        (handle, self.send(|reply| Message::Add(vec![shape], reply)))
+        (handle, self.send(|reply| Message::Add(vec![shape], None, reply)))
     }
 
     fn remove(&self, handle: Handle) -> Answer {

@@ -48,7 +48,7 @@ fn add(hand: &mut ByHand, clause: &str) -> Handle {
     let handle = Handle::new(hand.inner.take_handles(1));
     let definition = ShapeDefinition::filtered(relation(2).table.clone(), clause);
     let shape = hand.inner.prepare(handle, definition, ConsumerSpec::Log).unwrap();
-    drop(hand.send(|reply| Message::Add(vec![shape], reply)));
+    drop(hand.send(|reply| Message::Add(vec![shape], None, reply)));
     hand.settle();
     handle
 }

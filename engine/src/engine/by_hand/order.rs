@@ -19,7 +19,7 @@ fn r03_a_shape_that_ends_before_its_record_is_durable_does_not_come_back() {
     let definition = ShapeDefinition::table(relation(1).table.clone());
     let handle = Handle::new(hand.inner.take_handles(1));
     let shape = hand.inner.prepare(handle, definition, ConsumerSpec::Log).unwrap();
-    let added = hand.send(|reply| Message::Add(vec![shape], reply));
+    let added = hand.send(|reply| Message::Add(vec![shape], None, reply));
     hand.pump.step(hand.now);
     let ended = hand.send(|reply| Message::InvalidateAll("as the test wants".into(), reply));
     hand.pump.step(hand.now);

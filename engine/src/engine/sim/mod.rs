@@ -214,7 +214,7 @@ impl Sim {
         let consumer = self.world.spec(handle);
         let shape = inner.prepare(handle, clause.definition(), consumer).unwrap();
         let (reply, answer) = bounded(1);
-        inner.send(shard, Message::Add(vec![shape], reply)).unwrap();
+        inner.send(shard, Message::Add(vec![shape], None, reply)).unwrap();
         self.shapes.insert(handle, Known::Adding(answer));
     }
 

@@ -222,6 +222,15 @@ impl Storage for Disk {
         self.step(Event::Name(names))
     }
 
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut there = false;
+        let names = self.names_with(|names| there = names.remove(name).is_some());
+        match there {
+            true => self.step(Event::Name(names)),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.step(Event::SyncNames)
     }

@@ -237,6 +237,10 @@ impl Storage for Counted {
         self.disk.rename(from, to)
     }
 
+    fn remove(&self, name: &str) -> io::Result<()> {
+        Storage::remove(&self.disk, name)
+    }
+
     fn sync(&self) -> io::Result<()> {
         Storage::sync(&self.disk)
     }
