@@ -62,6 +62,7 @@ mod report;
 mod route;
 mod run;
 mod shard;
+mod snapshot;
 #[cfg(feature = "postgres")]
 mod source;
 mod sync;
@@ -75,11 +76,14 @@ pub use control::{Event, Failure};
 pub use engine::{
     AddError, Builder, DefinitionError, Engine, FloorRaiseError, Health, Metrics, News,
     PublishError, Publisher, ReadError, RemoveError, ShardMetrics, ShardReport, ShutdownReport,
-    StartError, Subscription, TryPublishError, WaitError,
+    SnapshotError, SnapshotLoader, StartError, Subscription, TryPublishError, WaitError,
 };
 pub use log::{LoggedChange, OpenError, Page, ReadLimits};
 pub use predicate::{Position, WhereError};
 pub use route::{ClauseIndex, CompiledClause, MatchError, Matches};
+pub use snapshot::{
+    ParsePgSnapshotError, PgSnapshot, Snapshot, SnapshotPage, SnapshotPosition, SnapshotRow,
+};
 #[cfg(feature = "postgres")]
 pub use source::postgres::{
     AssembleError, DecodeError, FrameError, PostgresConfig, PostgresError, PostgresSource,

@@ -1,10 +1,13 @@
 //! Entry: what the catalog holds of one shape, to bytes and back.
 
 use crate::log::{Malformed, Reader, checksum, put_definition, put_number, put_offset};
+use crate::snapshot::{Initial, Snapshot, put_snapshot, read_snapshot};
 use crate::words::{Offset, ShapeDefinition, Slot};
 
-/// Its log is all that it needs.
+/// It begins with its log; its initial rows are not complete; they are.
 const PLAIN: u8 = 0;
+const AWAITED: u8 = 1;
+const COMPLETE: u8 = 2;
 
 /// What is known of a living shape.
 #[derive(Clone, Copy, Debug)]
@@ -14,16 +17,25 @@ pub(crate) struct Entry<'a> {
     /// Everything after it is the shape's.
     pub(crate) first: Offset,
     pub(crate) definition: &'a ShapeDefinition,
+    pub(crate) initial: &'a Initial,
 }
 
 impl Entry<'_> {
-    /// crc32 of what follows, shard, slot, first offset, state, definition.
+    /// crc32 of what follows, shard, slot, first offset, state, the snapshot where the state is
+    /// that it is complete, definition.
     pub(super) fn to_bytes(self) -> Vec<u8> {
         let mut out = vec![0; CRC_BYTES];
         put_number(&mut out, self.shard.into());
         put_number(&mut out, self.slot.as_u32().into());
         put_offset(&mut out, self.first);
-        out.push(PLAIN);
+        match self.initial {
+            Initial::None => out.push(PLAIN),
+            Initial::Awaited => out.push(AWAITED),
+            Initial::Complete(snapshot) => {
+                out.push(COMPLETE);
+                put_snapshot(&mut out, snapshot);
+            }
+        }
         put_definition(&mut out, self.definition);
         let crc = checksum(&out[CRC_BYTES..], 0).to_le_bytes();
         out[..CRC_BYTES].copy_from_slice(&crc);
@@ -33,8 +45,8 @@ impl Entry<'_> {
 
 const CRC_BYTES: usize = 4;
 
-/// Whether `bytes` are an entry's, unchanged.
-pub(super) fn check(bytes: &[u8]) -> Result<(), Malformed> {
+/// The complete snapshot that an entry names, if `bytes` are an entry's, unchanged.
+pub(super) fn read(bytes: &[u8]) -> Result<Option<Snapshot>, Malformed> {
     let (&crc, rest) =
         bytes.split_first_chunk::<CRC_BYTES>().ok_or(Malformed("an entry is too short"))?;
     if checksum(rest, 0) != u32::from_le_bytes(crc) {
@@ -45,7 +57,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Malformed> {
     reader.number_u32()?;
     reader.offset()?;
     match reader.byte()? {
-        PLAIN => Ok(()),
+        PLAIN | AWAITED => Ok(None),
+        COMPLETE => read_snapshot(&mut reader).map(Some),
         _ => Err(Malformed("an entry's state is unknown")),
     }
 }

@@ -14,6 +14,7 @@ pub(crate) use entry::Entry;
 pub(crate) use error::CatalogError;
 
 use crate::log::Directory;
+use crate::snapshot::Snapshot;
 use crate::words::Handle;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -25,10 +26,17 @@ use store::{Store, opened};
 pub(crate) struct Held {
     /// By handle.
     shapes: BTreeMap<u64, Box<[u8]>>,
+    /// Those that are complete.
+    snapshots: BTreeMap<u64, Arc<Snapshot>>,
     next_handle: u64,
 }
 
 impl Held {
+    /// The complete initial rows of a shape, as far as the catalog knows.
+    pub(crate) fn snapshot(&self, handle: Handle) -> Option<&Arc<Snapshot>> {
+        self.snapshots.get(&handle.as_u64())
+    }
+
     /// No handle from here on was ever given out, as far as the catalog knows.
     pub(crate) fn next_handle(&self) -> Handle {
         Handle::new(self.next_handle)

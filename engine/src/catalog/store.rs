@@ -8,6 +8,7 @@ use redb::{Builder, Database, Error, ReadableDatabase, ReadableTable, TableDefin
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 const NAME: &str = "catalog.redb";
 const NEW: &str = "catalog.redb.new";
@@ -158,7 +159,9 @@ impl Store {
         for row in transaction.open_table(SHAPES)?.iter()? {
             let (handle, bytes) = row?;
             let (handle, bytes) = (handle.value(), bytes.value());
-            entry::check(bytes).map_err(|reason| Error::Corrupted(reason.to_string()))?;
+            let read = entry::read(bytes);
+            let snapshot = read.map_err(|reason| Error::Corrupted(reason.to_string()))?;
+            held.snapshots.extend(snapshot.map(|snapshot| (handle, Arc::new(snapshot))));
             held.shapes.insert(handle, bytes.into());
         }
         Ok(held)

@@ -4,6 +4,7 @@
 use super::store::opened;
 use super::{Catalog, CatalogError, Change, Entry, Held, Mended};
 use crate::log::Directory;
+use crate::snapshot::Initial;
 use crate::words::{Handle, Lsn, Offset, ShapeDefinition, Slot, TableName};
 use proptest::prelude::*;
 use redb::{Database, TableDefinition};
@@ -18,7 +19,8 @@ fn definition() -> ShapeDefinition {
 
 fn entry(slot: u32, definition: &ShapeDefinition) -> Entry<'_> {
     let first = Offset::commit_mark(Lsn::new(7));
-    Entry { shard: 1, slot: Slot::new(slot), first, definition }
+    let initial = &Initial::None;
+    Entry { shard: 1, slot: Slot::new(slot), first, definition, initial }
 }
 
 /// The shapes of `slots`, whose handles are ten times as high.

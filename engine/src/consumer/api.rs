@@ -2,6 +2,7 @@
 
 use super::delivery::{Context, Delivery, ReportError};
 use super::mailbox::Mailbox;
+use crate::snapshot::Snapshot;
 use crate::words::{Handle, Lsn, Offset};
 use std::fmt;
 use std::sync::Arc;
@@ -81,6 +82,13 @@ impl<'a> Start<'a> {
     /// shape's first offset.
     pub fn resume(&self) -> Offset {
         self.last_reported.map_or(self.first, |lsn| Offset::commit_mark(lsn).max(self.first))
+    }
+
+    /// The shape's initial rows, which come before everything after [`Start::first`], if it was
+    /// added to be given some: they are complete, and read with
+    /// [`Engine::read_snapshot`](crate::Engine::read_snapshot). What they show is not delivered.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.mailbox.snapshot().map(|snapshot| &**snapshot)
     }
 
     /// The number of this incarnation; rises with each restart.

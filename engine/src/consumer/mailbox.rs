@@ -8,6 +8,7 @@ use super::link::ShardLink;
 use super::part::{Feed, Part};
 use super::seat::Seat;
 use crate::report::DirtyPage;
+use crate::snapshot::Snapshot;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering, TakeCell};
 use crate::words::{Handle, Lsn, Offset, Slot, View};
 use std::fmt;
@@ -67,6 +68,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Mailbox {
     name: MailboxName,
     view: View,
+    /// The initial rows of its shape, if it was given any.
+    snapshot: Option<Arc<Snapshot>>,
     link: Arc<ShardLink>,
     page: Arc<DirtyPage>,
     seat: Seat<Part>,
@@ -99,13 +102,14 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     pub(crate) fn new(
-        (name, view): (MailboxName, View),
+        (name, view, snapshot): (MailboxName, View, Option<Arc<Snapshot>>),
         link: Arc<ShardLink>,
         page: Arc<DirtyPage>,
     ) -> Mailbox {
         Mailbox {
             name,
             view,
+            snapshot,
             link,
             page,
             seat: Seat::empty(),
@@ -132,6 +136,10 @@ impl Mailbox {
     /// What its shape is told of a change.
     pub(crate) fn view(&self) -> &View {
         &self.view
+    }
+
+    pub(crate) fn snapshot(&self) -> Option<&Arc<Snapshot>> {
+        self.snapshot.as_ref()
     }
 
     pub(crate) fn link(&self) -> &Arc<ShardLink> {

@@ -289,11 +289,16 @@ impl Part {
         hands: &mut Hands,
     ) -> Result<(), ConsumerError> {
         let slot = mailbox.name().slot;
+        let snapshot = mailbox.snapshot();
         let from = self.position;
         let start = chunk.entries.partition_point(|entry| entry.fragment.last_offset() <= from);
         for entry in &chunk.entries[start..] {
             if entry.fragment.commit_lsn() > through.commit {
                 break;
+            }
+            let (commit, xid) = (entry.fragment.commit_lsn(), entry.fragment.xid());
+            if snapshot.is_some_and(|snapshot| snapshot.hides(commit, xid)) {
+                continue;
             }
             // One behind, because only the last of them carries the commit.
             let mut last = None;

@@ -3,6 +3,7 @@
 
 use super::waiters::Waiters;
 use crate::consumer::Ack;
+use crate::snapshot::{Initial, Snapshot};
 use crate::words::{Handle, Offset, Relation, ShapeDefinition, Slot, TableName, View};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -20,6 +21,9 @@ pub(crate) struct Place {
     pub(crate) view: View,
     /// Whether the flushed LSN waits for its consumer, or for its log alone.
     pub(crate) ack: Ack,
+    /// Its table as it was when it was added.
+    pub(crate) relation: Arc<Relation>,
+    pub(crate) initial: Initial,
 }
 
 /// See the file's head.
@@ -51,6 +55,15 @@ impl Registry {
     pub(crate) fn leave(&self, handle: Handle) {
         let left = self.shapes.write().remove(&handle);
         if let Some(place) = left {
+            self.waiters.gone(place.shard, place.slot);
+        }
+    }
+
+    /// The shape's initial rows are complete.
+    pub(crate) fn give_snapshot(&self, handle: Handle, snapshot: Arc<Snapshot>) {
+        if let Some(place) = self.shapes.write().get_mut(&handle) {
+            place.initial = Initial::Complete(snapshot);
+            // Who waited could not read.
             self.waiters.gone(place.shard, place.slot);
         }
     }

@@ -3,6 +3,7 @@
 use crate::control::Failure;
 use crate::log::OpenError;
 use crate::predicate::WhereError;
+use crate::snapshot::SnapshotPosition;
 use crate::words::{ColumnsError, Handle, Lsn, Offset, TableName};
 use std::io;
 
@@ -35,6 +36,12 @@ pub enum StartError {
     /// The catalog cannot be read or written.
     #[error("the catalog: {cause}")]
     Catalog {
+        /// What is wrong, where, and what to do.
+        cause: String,
+    },
+    /// The shapes' initial rows cannot be listed or read.
+    #[error("the shapes' initial rows: {cause}")]
+    Snapshots {
         /// What is wrong, where, and what to do.
         cause: String,
     },
@@ -118,6 +125,15 @@ pub enum AddError {
         /// The shape, as text.
         definition: String,
     },
+    /// Initial rows are kept in a directory, and the engine has only memory.
+    #[error(
+        "the shape {definition} is to be given initial rows, but the engine has only memory: start \
+         it with a directory"
+    )]
+    NoDirectory {
+        /// The shape, as text.
+        definition: String,
+    },
     /// A shard has given out all its slots.
     #[error("a shard has given out all of its 2^32 slots: start with a new directory")]
     SlotsExhausted,
@@ -191,7 +207,28 @@ pub enum ReadError {
         /// Where the log begins.
         start: Offset,
     },
-    /// The log cannot be read; the text names the file and what to do.
+    /// The shape was added to be given initial rows, and they are not complete: what its log holds
+    /// is not told from what they will hold.
+    #[error("the initial rows of shape {handle} are not complete: read when they are")]
+    SnapshotIncomplete {
+        /// The handle.
+        handle: Handle,
+    },
+    /// The shape has no initial rows: it begins with its log.
+    #[error("shape {handle} was not added to be given initial rows: read its log")]
+    NoSnapshot {
+        /// The handle.
+        handle: Handle,
+    },
+    /// There is no such row among the initial ones.
+    #[error("shape {handle} has no initial row at {position:?}: go on where a page ended")]
+    BeyondSnapshot {
+        /// The handle.
+        handle: Handle,
+        /// What was asked for.
+        position: SnapshotPosition,
+    },
+    /// The log, or the initial rows, cannot be read; the text names the file and what to do.
     #[error("{cause}")]
     Log {
         /// What is wrong, where, and what to do.

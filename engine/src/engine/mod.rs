@@ -10,6 +10,7 @@ mod open;
 mod publisher;
 mod read;
 mod shapes;
+mod snapshots;
 mod stop;
 mod threads;
 
@@ -25,6 +26,7 @@ pub use error::{
 pub use metrics::{Health, Metrics, ShardMetrics};
 pub use news::{News, Subscription};
 pub use publisher::{PublishError, Publisher, TryPublishError};
+pub use snapshots::{SnapshotError, SnapshotLoader};
 pub use stop::{ShardReport, ShutdownReport};
 
 use crate::catalog::Catalog;
@@ -33,6 +35,7 @@ use crate::control::{Control, Event, Failure};
 use crate::log::{Directory, Floor, Log};
 use crate::run::Pool;
 use crate::shard::Message;
+use crate::snapshot::Door;
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{Handle, Lsn, Relation, ShapeDefinition};
 use crossbeam_channel::{Receiver, Sender};
@@ -59,6 +62,8 @@ struct Inner {
     floor: Mutex<Floor>,
     /// Which shapes there are; `None` with the memory store.
     catalog: Option<Arc<Catalog>>,
+    /// Their initial rows; `None` with the memory store.
+    door: Option<Arc<Door>>,
     /// Held for as long as the engine lives, and a thread of it that may write; `None` with the
     /// memory store.
     directory: Option<Arc<Directory>>,

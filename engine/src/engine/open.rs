@@ -7,9 +7,9 @@ use super::publisher::Publisher;
 use super::shapes::compiled;
 use super::threads::{self, Parts, SealPart, SyncPart};
 use super::{Engine, EngineLimits, Inner, ShardDoor};
-use crate::catalog::{Catalog, CatalogError, Entry, Mended};
+use crate::catalog::{Catalog, CatalogError, Entry, Held, Mended};
 use crate::consumer::{Foreign, Member, Recent, ShardLink};
-use crate::control::{Control, Place};
+use crate::control::Control;
 use crate::feed::Feeder;
 use crate::log::{
     BLOCK_BYTES_MAX, Directory, Encoder, Floor, Log, Recovered, RecoveredShape, Syncer, in_memory,
@@ -20,11 +20,13 @@ use crate::run::{Pool, Watch, WatchLimits};
 use crate::shard::{
     Inbox, Limits, Opening, Prepared, Pump, Reopened, Shard, Surroundings, frontier,
 };
+use crate::snapshot::{Door, Initial};
 use crate::sync::AtomicU64;
 use crate::words::{Handle, Lsn, Slot};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::{Mutex, RwLock};
 use rayon::prelude::*;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -77,10 +79,10 @@ pub(super) fn assemble(builder: &Builder, now: Instant) -> Result<Assembly, Star
     let confirmed = floor.get().previous();
     let max_handle = stores.iter().filter_map(|store| store.max_handle).max();
     let shapes = stores.iter_mut().map(|store| reopen(builder, std::mem::take(&mut store.shapes)));
-    let shapes = shapes.collect::<Result<Vec<_>, _>>()?;
+    let mut shapes = shapes.collect::<Result<Vec<_>, _>>()?;
     let next_handle = Handle::new(max_handle.map_or(0, |handle| handle.as_u64() + 1));
-    let catalog = directory.as_ref().map(|directory| catalog(directory, &shapes, next_handle));
-    let (catalog, next_handle) = catalog.transpose()?.unzip();
+    let kept = directory.as_ref().map(|directory| kept(directory, &mut shapes, next_handle));
+    let Kept { catalog, door, next_handle } = kept.transpose()?.unwrap_or_default();
     let frontiers = stores.iter().zip(&shapes);
     let frontiers = frontiers.map(|(store, shapes)| frontier(shapes, store.last_commit, confirmed));
     let control = Arc::new(Control::new(frontiers.collect(), builder.fragment_credits));
@@ -119,17 +121,18 @@ pub(super) fn assemble(builder: &Builder, now: Instant) -> Result<Assembly, Star
     }
     let watch = watch_limits(builder);
     let watch = Watch::new(watch, watched, pulses, Arc::clone(&control), Arc::clone(&pool), now);
-    let keeper = catalog.clone().zip(directory.clone());
-    let keeper = keeper.map(|(catalog, directory)| Keeper::new(gone, catalog, directory));
+    let keeper = catalog.clone().zip(door.clone()).zip(directory.clone());
+    let keeper = keeper.map(|(kept, directory)| Keeper::new(gone, kept, directory));
     let parts = Parts { pumps, syncers, watch, sealer, keeper, runners: builder.runners, links };
     let inner = Arc::new(Inner {
         control,
         pool,
         shards: doors.into(),
-        next_handle: AtomicU64::new(next_handle.map_or(0, Handle::as_u64)),
+        next_handle: AtomicU64::new(next_handle),
         floor: Mutex::new(floor),
         limits: engine_limits(builder),
         catalog,
+        door,
         directory,
         durable_only: RwLock::new(false),
     });
@@ -237,32 +240,44 @@ fn open_shard(
 /// Compiles the shapes that a log holds, against the tables that it holds with them.
 fn reopen(builder: &Builder, shapes: Vec<RecoveredShape>) -> Result<Vec<Reopened>, StartError> {
     let shapes = shapes.into_par_iter().map(|shape| {
-        let RecoveredShape { slot, handle, first, relation, definition } = shape;
+        let RecoveredShape { slot, handle, first, relation, definition, awaits_snapshot } = shape;
         let found = compiled(&relation, &definition);
         let (predicate, view) = found.map_err(|source| StartError::Shape { handle, source })?;
         let consumer = Foreign::new((builder.consumers)(handle, &definition));
         let definition = Arc::new(definition);
-        let shape = Prepared { handle, definition, relation, predicate, view, consumer };
+        let initial = if awaits_snapshot { Initial::Awaited } else { Initial::None };
+        let shape = Prepared { handle, definition, relation, predicate, view, consumer, initial };
         Ok(Reopened { slot, first, shape })
     });
     shapes.collect()
 }
 
-/// Opens the directory's catalog and makes it say what the logs say (R3): the living shapes, and
-/// handles from `next_handle` on that were not given out. The first one that really was not: the
-/// catalog knows of shapes that the logs have forgotten.
-fn catalog(
+/// What is kept beside the logs; nothing with the memory store.
+#[derive(Default)]
+struct Kept {
+    catalog: Option<Arc<Catalog>>,
+    door: Option<Arc<Door>>,
+    /// No handle from this one on was given out.
+    next_handle: u64,
+}
+
+/// Opens the directory's catalog and the shapes' initial rows, and makes both say what the logs say
+/// (R3): these have the living shapes, and no handles from `next_handle` on. The catalog may know
+/// of higher ones, of shapes that the logs have forgotten.
+fn kept(
     directory: &Arc<Directory>,
-    shapes: &[Vec<Reopened>],
+    shapes: &mut [Vec<Reopened>],
     next_handle: Handle,
-) -> Result<(Arc<Catalog>, Handle), StartError> {
+) -> Result<Kept, StartError> {
     let error = |error: CatalogError| StartError::Catalog { cause: error.to_string() };
     let (catalog, held) = Catalog::open(directory).map_err(error)?;
     let next_handle = next_handle.max(held.next_handle());
+    let door = door(directory, shapes, &held)?;
     let living = shapes.iter().enumerate().flat_map(|(shard, shapes)| {
         shapes.iter().map(move |Reopened { slot, first, shape }| {
             let (shard, slot, first) = (shard as u32, *slot, *first);
-            (shape.handle, Entry { shard, slot, first, definition: &shape.definition })
+            let Prepared { handle, definition, initial, .. } = shape;
+            (*handle, Entry { shard, slot, first, definition, initial })
         })
     });
     let mended = catalog.reconcile(held, living, next_handle).map_err(error)?;
@@ -270,17 +285,48 @@ fn catalog(
         let Mended { put, taken } = mended;
         tracing::info!(put, taken, "the catalog was made to say what the logs say");
     }
-    Ok((Arc::new(catalog), next_handle))
+    let (catalog, door) = (Some(Arc::new(catalog)), Some(Arc::new(door)));
+    Ok(Kept { catalog, door, next_handle: next_handle.as_u64() })
+}
+
+/// Finds the initial rows of the shapes that were added to be given some, and deletes the others.
+fn door(
+    directory: &Directory,
+    shapes: &mut [Vec<Reopened>],
+    held: &Held,
+) -> Result<Door, StartError> {
+    let (folder, seed) = directory.snapshots()?;
+    let path = folder.path_of("");
+    let listed = Door::open(folder, seed);
+    let (door, listing) = listed.map_err(|source| StartError::Snapshots {
+        cause: format!("{path}: listing failed: {source}"),
+    })?;
+    let mut complete = HashMap::new();
+    for shape in shapes.iter_mut().flatten().map(|reopened| &mut reopened.shape) {
+        if !shape.initial.is_awaited() {
+            continue;
+        }
+        let snapshot = match held.snapshot(shape.handle) {
+            Some(known) => Some(Arc::clone(known)),
+            None => door
+                .complete(&listing, shape.handle)
+                .map_err(|error| StartError::Snapshots { cause: error.to_string() })?
+                .map(Arc::new),
+        };
+        if let Some(snapshot) = snapshot {
+            complete.insert(shape.handle, snapshot.attempt);
+            shape.initial = Initial::Complete(snapshot);
+        }
+    }
+    door.clear_up(listing, |handle| complete.get(&handle).copied());
+    Ok(door)
 }
 
 /// Makes the shapes of a directory, and their tables, known to callers.
 fn enter(control: &Control, shapes: &[Vec<Reopened>]) {
     for (number, shapes) in shapes.iter().enumerate() {
-        let places = shapes.iter().map(|shape| {
-            let definition = Arc::clone(&shape.shape.definition);
-            let (slot, first, ack) = (shape.slot, shape.first, shape.shape.consumer.ack());
-            let (shard, view) = (number as u32, shape.shape.view.clone());
-            (shape.shape.handle, Place { shard, slot, first, definition, view, ack })
+        let places = shapes.iter().map(|Reopened { slot, first, shape }| {
+            (shape.handle, shape.place(number, *slot, *first))
         });
         control.registry.enter(places);
         control.counters[number].shapes.add(shapes.len() as u64);

@@ -30,6 +30,9 @@ impl Inner {
     ) -> Result<Page, ReadError> {
         let place = self.control.registry.place(handle);
         let place = place.ok_or(ReadError::Unknown { handle })?;
+        if place.initial.is_awaited() {
+            return Err(ReadError::SnapshotIncomplete { handle });
+        }
         let log = &self.shards[place.shard as usize].log;
         // Nothing at or below its first offset is its own; a log that was cut below is no loss.
         let after = after.max(place.first);
@@ -37,6 +40,10 @@ impl Inner {
             LogError::BelowStart { after, start } => ReadError::BelowStart { after, start },
             error => ReadError::Log { cause: error.to_string() },
         })?;
-        Ok(page.seen_by(&place.view))
+        let page = page.seen_by(&place.view);
+        Ok(match place.initial.complete() {
+            Some(snapshot) => page.without(|commit, xid| snapshot.hides(commit, xid)),
+            None => page,
+        })
     }
 }

@@ -9,6 +9,7 @@ use crate::consumer::{Ack, ConsumerSpec, Foreign};
 use crate::control::{Failure, Known, Phase};
 use crate::predicate::{Predicate, canonical, compile_with, quoted};
 use crate::shard::{ADDED_MAX, Message, Placed, Prepared, Refusal, Reply};
+use crate::snapshot::Initial;
 use crate::words::{Handle, Relation, Replica, ShapeDefinition, Slot, TableName, View};
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, bounded};
 use rayon::prelude::*;
@@ -18,12 +19,14 @@ use std::time::Duration;
 /// How often a caller that waits looks whether the engine has failed.
 const LOOK: Duration = Duration::from_millis(50);
 
-type Answer = Receiver<Result<usize, Refusal>>;
+pub(super) type Answer = Receiver<Result<usize, Refusal>>;
 
 /// Shapes that a shard was asked to add.
 struct Sent {
     shard: usize,
     shapes: Vec<(Handle, Arc<ShapeDefinition>)>,
+    /// The same for all.
+    initial: Initial,
     placed: Receiver<Placed>,
     answer: Answer,
 }
@@ -52,6 +55,15 @@ impl Engine {
         &self,
         shapes: Vec<(ShapeDefinition, ConsumerSpec)>,
     ) -> Result<Vec<Handle>, AddError> {
+        self.add_all(shapes, &Initial::None)
+    }
+
+    /// Adds shapes, all or none, that are to be given what `initial` says.
+    pub(super) fn add_all(
+        &self,
+        shapes: Vec<(ShapeDefinition, ConsumerSpec)>,
+        initial: &Initial,
+    ) -> Result<Vec<Handle>, AddError> {
         let inner = &self.inner;
         inner.control.state.check()?;
         let durable_only = inner.durable_only.read();
@@ -61,9 +73,11 @@ impl Engine {
             .into_par_iter()
             .enumerate()
             .map(|(index, (definition, consumer))| {
-                inner.prepare(Handle::new(first + index as u64), definition, consumer)
+                let handle = Handle::new(first + index as u64);
+                let shape = inner.prepare(handle, definition, consumer)?;
+                Ok(Prepared { initial: initial.clone(), ..shape })
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Vec<_>, AddError>>()?;
         let handles: Vec<Handle> = prepared.iter().map(|shape| shape.handle).collect();
         if let Err(error) = inner.add(prepared) {
             // What some shards took is taken out again.
@@ -222,7 +236,8 @@ impl Inner {
         let (predicate, view) = found.map_err(|source| refused(&definition, source))?;
         let definition = Arc::new(definition);
         let consumer = Foreign::new(consumer);
-        Ok(Prepared { handle, definition, relation, predicate, view, consumer })
+        let initial = Initial::None;
+        Ok(Prepared { handle, definition, relation, predicate, view, consumer, initial })
     }
 
     /// Hands shapes out to the shards, in turn, and waits until all are durable, in the logs and in
@@ -259,30 +274,34 @@ impl Inner {
             Some((_, Refusal::Altered(table))) => Err(AddError::Altered { table }),
             Some((_, Refusal::Slots)) => Err(AddError::SlotsExhausted),
             Some((table, Refusal::Unknown)) => Err(AddError::UnknownTable { table }),
-            Some((_, Refusal::Stopping)) => Err(AddError::Failed(Failure::Stopped)),
+            Some((_, Refusal::Stopping | Refusal::Unshown(_))) => {
+                Err(AddError::Failed(Failure::Stopped))
+            }
         }
     }
 
     fn send_added(&self, shard: usize, shapes: Vec<Prepared>) -> Result<Sent, Failure> {
         let named = shapes.iter().map(|shape| (shape.handle, Arc::clone(&shape.definition)));
         let named = named.collect();
+        let initial = shapes.first().map(|shape| shape.initial.clone()).unwrap_or_default();
         let (reply, answer): (Reply, Answer) = bounded(1);
         let (tell, placed) = bounded(1);
         let tell = self.catalog.is_some().then_some(tell);
         self.send(shard, Message::Add(shapes, tell, reply))?;
-        Ok(Sent { shard, shapes: named, placed, answer })
+        Ok(Sent { shard, shapes: named, initial, placed, answer })
     }
 
     /// Writes shapes that are being added into the catalog, in one transaction.
     fn enter_in_catalog(&self, sent: &[Sent]) -> Result<(), Failure> {
         let Some(catalog) = &self.catalog else { return Ok(()) };
         let mut changes = Vec::new();
-        for Sent { shard, shapes, placed, .. } in sent {
+        for Sent { shard, shapes, initial, placed, .. } in sent {
             // A shard that refuses them, or is gone, answers that.
             let Some(Placed { slot, first }) = self.receive(placed)? else { continue };
             for ((handle, definition), slot) in shapes.iter().zip(slot.as_u32()..) {
                 let (shard, slot) = (*shard as u32, Slot::new(slot));
-                changes.push(Change::put(*handle, &Entry { shard, slot, first, definition }));
+                let entry = Entry { shard, slot, first, definition, initial };
+                changes.push(Change::put(*handle, &entry));
             }
         }
         self.write_catalog(catalog, changes)
@@ -300,7 +319,11 @@ impl Inner {
 
     /// What cannot be written to the catalog is as fatal as what cannot be written to a log
     /// (INV10).
-    fn write_catalog(&self, catalog: &Catalog, changes: Vec<Change>) -> Result<(), Failure> {
+    pub(super) fn write_catalog(
+        &self,
+        catalog: &Catalog,
+        changes: Vec<Change>,
+    ) -> Result<(), Failure> {
         catalog.write(changes, self.next_handle()).map_err(|error| {
             self.control.poison(&error.to_string());
             self.control.state.failure()
@@ -324,7 +347,7 @@ impl Inner {
     }
 
     /// Waits for a shard's answer, and no longer than the engine lives.
-    fn wait_for(&self, answer: &Answer) -> Result<Result<usize, Refusal>, Failure> {
+    pub(super) fn wait_for(&self, answer: &Answer) -> Result<Result<usize, Refusal>, Failure> {
         self.receive(answer)?.ok_or_else(|| self.control.state.failure())
     }
 

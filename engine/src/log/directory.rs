@@ -21,6 +21,7 @@ const META: &str = "walfan.meta";
 const META_NEW: &str = "walfan.meta.new";
 const LOCK: &str = "LOCK";
 const FLOOR: &str = "floor";
+const SNAPSHOTS: &str = "snapshots";
 const MAGIC: [u8; 8] = *b"walfan-D";
 const VERSION: u32 = 2;
 const META_BYTES: usize = 36;
@@ -145,6 +146,17 @@ impl Directory {
     /// Its files.
     pub(crate) fn folder(&self) -> Arc<dyn Storage> {
         Arc::new(Folder::new(&self.path))
+    }
+
+    /// The files of the shapes' initial rows, in a folder of their own: there may be more of them
+    /// than of all others. It is made when the directory is opened for the first time.
+    pub(crate) fn snapshots(&self) -> Result<(Arc<dyn Storage>, u32), OpenError> {
+        let path = self.path.join(SNAPSHOTS);
+        if !path.exists() {
+            fs::create_dir(&path).map_err(io_error(&path, "making the directory"))?;
+            sync_folder(&self.path)?;
+        }
+        Ok((Arc::new(Folder::new(&path)), floor_seed(self.id)))
     }
 
     /// Opens the files of `shard`'s log, for [`recover`](super::recover()).

@@ -171,7 +171,8 @@ impl Encoder {
         handle: Handle,
         first: Offset,
         relation: &Arc<Relation>,
-        definition: &ShapeDefinition,
+        // Whether it is to be given initial rows.
+        definition: (&ShapeDefinition, bool),
     ) -> Result<(), EncodeError> {
         self.open_batch();
         let number = self.dictionary.relation(&mut self.bytes, self.seed, relation);

@@ -71,7 +71,26 @@ pub(super) fn write_end(last: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(end);
 }
 
+/// Appends the line of a row that a shape begins with.
+pub(crate) fn write_initial_line(formed: Formed<'_>, view: &View, out: &mut Vec<u8>) {
+    write_values(formed, view, out);
+    put(out, format_args!(",\"headers\":{{\"operation\":\"{}\"", formed.operation()));
+    write_end(false, out);
+}
+
 fn write_front(formed: Formed<'_>, view: &View, xid: u32, out: &mut Vec<u8>) {
+    write_values(formed, view, out);
+    let (operation, offset) = (formed.operation(), formed.change().offset());
+    put(
+        out,
+        format_args!(
+            ",\"headers\":{{\"operation\":\"{operation}\",\"offset\":\"{offset}\",\"txids\":[{xid}]"
+        ),
+    );
+}
+
+/// The key, and what the shape is told of the columns.
+fn write_values(formed: Formed<'_>, view: &View, out: &mut Vec<u8>) {
     let change = formed.change();
     let relation = change.relation();
     out.extend_from_slice(b"{\"key\":");
@@ -83,13 +102,6 @@ fn write_front(formed: Formed<'_>, view: &View, xid: u32, out: &mut Vec<u8>) {
         let old = old.filter_map(|told| Some((told.column.name.as_bytes(), told.before?)));
         write_object("old_value", old, out);
     }
-    let (operation, offset) = (formed.operation(), change.offset());
-    put(
-        out,
-        format_args!(
-            ",\"headers\":{{\"operation\":\"{operation}\",\"offset\":\"{offset}\",\"txids\":[{xid}]"
-        ),
-    );
 }
 
 /// The table's name, and the values that say which row it is, each in quotes.

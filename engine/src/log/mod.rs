@@ -46,6 +46,7 @@ pub(crate) use directory::Directory;
 pub(crate) use encode::{Batch, EncodeError, Encoder};
 pub(crate) use floor::Floor;
 pub(crate) use frame::checksum;
+pub(crate) use json::write_initial_line;
 pub(crate) use read::read_shape;
 pub(crate) use record::put_definition;
 pub(crate) use recover::{Recovered, RecoveredShape, recover};
@@ -56,6 +57,9 @@ pub(crate) use wire::{Malformed, Reader, put_number, put_offset};
 pub(crate) const BLOCK_BYTES_MAX: usize = 1 << 20;
 /// A new file is begun when a shard's last one has passed this many bytes.
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+
+#[cfg(test)]
+pub(crate) use tests::{Contents, Disk};
 
 #[cfg(test)]
 mod tests;

@@ -217,6 +217,12 @@ impl Page {
         self
     }
 
+    /// The page without the transactions that are hidden, by commit and xid.
+    pub(crate) fn without(mut self, hides: impl Fn(Lsn, u32) -> bool) -> Page {
+        self.changes.retain(|change| !hides(change.commit_lsn(), change.xid()));
+        self
+    }
+
     /// Takes what the chunk holds for `slot`. False: there is more than fits.
     fn extend(&mut self, chunk: &Chunk, slot: Slot, room: &mut Room) -> bool {
         let after = self.through;

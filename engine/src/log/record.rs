@@ -17,6 +17,8 @@ const CLAUSE: u8 = 1;
 const COLUMNS: u8 = 2;
 const FULL: u8 = 4;
 const PARAMS: u8 = 8;
+/// And whether it is to be given initial rows.
+const AWAITS: u8 = 16;
 
 /// A shape that came, went or was condemned, as the log says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,7 @@ pub(super) enum Lifecycle {
         first: Offset,
         relation: u32,
         definition: ShapeDefinition,
+        awaits_snapshot: bool,
     },
     Remove {
         slot: Slot,
@@ -47,20 +50,25 @@ pub(super) fn put_add(
     (slot, handle): (Slot, Handle),
     first: Offset,
     relation: u32,
-    definition: &ShapeDefinition,
+    (definition, awaits_snapshot): (&ShapeDefinition, bool),
 ) {
     put_end(out, slot, handle, first);
     put_number(out, relation.into());
-    put_definition(out, definition);
+    put_flagged(out, definition, if awaits_snapshot { AWAITS } else { 0 });
 }
 
 /// What a shape is. It takes all that is left of its record.
 pub(crate) fn put_definition(out: &mut Vec<u8>, definition: &ShapeDefinition) {
+    put_flagged(out, definition, 0);
+}
+
+fn put_flagged(out: &mut Vec<u8>, definition: &ShapeDefinition, flags: u8) {
     put_table(out, &definition.table);
     let ShapeDefinition { table: _, where_clause, params, columns, replica } = definition;
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
     out.push(
-        flag(where_clause.is_some(), CLAUSE)
+        flags
+            | flag(where_clause.is_some(), CLAUSE)
             | flag(columns.is_some(), COLUMNS)
             | flag(*replica == Replica::Full, FULL)
             | flag(!params.is_empty(), PARAMS),
@@ -90,14 +98,14 @@ pub(super) fn read_add(payload: &[u8]) -> Result<Lifecycle, Malformed> {
     let mut reader = Reader::new(payload);
     let (slot, handle, first) = read_end(&mut reader)?;
     let relation = reader.number_u32()?;
-    let definition = read_definition(reader)?;
-    Ok(Lifecycle::Add { slot, handle, first, relation, definition })
+    let (definition, awaits_snapshot) = read_definition(reader)?;
+    Ok(Lifecycle::Add { slot, handle, first, relation, definition, awaits_snapshot })
 }
 
-fn read_definition(mut reader: Reader<'_>) -> Result<ShapeDefinition, Malformed> {
+fn read_definition(mut reader: Reader<'_>) -> Result<(ShapeDefinition, bool), Malformed> {
     let table = read_table(&mut reader)?;
     let flags = reader.byte()?;
-    if flags & !(CLAUSE | COLUMNS | FULL | PARAMS) != 0 {
+    if flags & !(CLAUSE | COLUMNS | FULL | PARAMS | AWAITS) != 0 {
         return Err(Malformed("a shape's definition has flags that are unknown"));
     }
     let columns = match flags & COLUMNS {
@@ -119,7 +127,8 @@ fn read_definition(mut reader: Reader<'_>) -> Result<ShapeDefinition, Malformed>
             Some(clause.map_err(|_| Malformed("a WHERE clause is not UTF-8"))?.into())
         }
     };
-    Ok(ShapeDefinition { table, where_clause, params, columns, replica })
+    let definition = ShapeDefinition { table, where_clause, params, columns, replica };
+    Ok((definition, flags & AWAITS != 0))
 }
 
 fn read_param(reader: &mut Reader<'_>) -> Result<Option<Box<str>>, Malformed> {
@@ -249,7 +258,7 @@ mod tests {
         fn lifecycle_records_round_trip(
             (slot, handle) in ids(), at in offset(), schema: String, name: String,
             relation: u32, clause: Option<String>, columns: Option<Vec<String>>, full: bool,
-            params: Vec<Option<String>>, cause: String,
+            params: Vec<Option<String>>, cause: String, awaits_snapshot: bool,
         ) {
             let table = TableName::new(&schema, &name);
             let where_clause = clause.map(Into::into);
@@ -258,8 +267,10 @@ mod tests {
             let params = params.into_iter().map(|value| value.map(Into::into)).collect();
             let definition = ShapeDefinition { table, where_clause, params, columns, replica };
             let mut out = Vec::new();
-            put_add(&mut out, (slot, handle), at, relation, &definition);
-            let add = Lifecycle::Add { slot, handle, first: at, relation, definition };
+            put_add(&mut out, (slot, handle), at, relation, (&definition, awaits_snapshot));
+            let first = at;
+            let add =
+                Lifecycle::Add { slot, handle, first, relation, definition, awaits_snapshot };
             prop_assert_eq!(read_add(&out), Ok(add));
             out.clear();
             put_end(&mut out, slot, handle, at);

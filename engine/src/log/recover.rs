@@ -63,6 +63,8 @@ pub(crate) struct RecoveredShape {
     /// Its table as it was when the shape was added. Equal ones share one pointer.
     pub(crate) relation: Arc<Relation>,
     pub(crate) definition: ShapeDefinition,
+    /// Whether it is to be given initial rows, or was.
+    pub(crate) awaits_snapshot: bool,
 }
 
 /// A shard's log as it was found, and the parts that go on with it.
@@ -299,7 +301,7 @@ impl<'a> Pass<'a> {
 
     fn lifecycle(&mut self, record: Lifecycle) -> Result<(), Malformed> {
         match record {
-            Lifecycle::Add { slot, handle, first, relation, definition } => {
+            Lifecycle::Add { slot, handle, first, relation, definition, awaits_snapshot } => {
                 let relation = self.relations.in_block.get(relation as usize);
                 let relation = relation.ok_or(Malformed("a shape's relation is unknown"))?.clone();
                 if slot.as_u32() < self.next_slot {
@@ -307,7 +309,8 @@ impl<'a> Pass<'a> {
                 }
                 self.next_slot = slot.as_u32().saturating_add(1);
                 self.max_handle = self.max_handle.max(Some(handle));
-                let shape = RecoveredShape { slot, handle, first, relation, definition };
+                let shape =
+                    RecoveredShape { slot, handle, first, relation, definition, awaits_snapshot };
                 self.shapes.insert(slot, shape);
             }
             // Ending a shape twice is legal: removal can be retried (INV5).

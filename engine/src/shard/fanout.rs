@@ -181,6 +181,9 @@ impl Desk<'_> {
     #[inline]
     fn deliver(&mut self, slot: Slot, entry: &mut Entry, parcel: &Parcel<'_>) {
         let Parcel { given, mail } = parcel;
+        if entry.filters && entry.hides(given.fragment) {
+            return;
+        }
         if !given.commits && !entry.open {
             self.touched.push(slot);
         }

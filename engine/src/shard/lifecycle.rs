@@ -9,10 +9,11 @@ use super::slots::{Cold, Entry, Lifecycle, Port};
 use crate::consumer::{
     Ack, ConsumerSpec, Foreign, InlineState, Mailbox, MailboxName, Note, drop_contained,
 };
-use crate::control::{Event, Place};
+use crate::control::Event;
 use crate::flush::Owed;
 use crate::log::EncodeError;
 use crate::run::StartJob;
+use crate::snapshot::Initial;
 use crate::sync::Ordering;
 use crate::words::{Handle, Lsn, Offset, Slot};
 use crossbeam_channel::Sender;
@@ -35,6 +36,7 @@ pub(super) struct Leaving {
     handle: Handle,
     /// [`Lifecycle::Removed`] or [`Lifecycle::Undeliverable`].
     state: Lifecycle,
+    initial: Initial,
     /// Its incarnations, each until its part is dropped.
     mailboxes: Vec<Arc<Mailbox>>,
     durable: bool,
@@ -67,12 +69,11 @@ impl Shard {
         for shape in shapes {
             let slot = Slot::new(self.next_slot);
             self.next_slot += 1;
-            let Prepared { handle, definition, relation, view, .. } = &shape;
-            let record = self.encoder.add_shape(slot, *handle, first, relation, definition);
+            let Prepared { handle, definition, relation, initial, .. } = &shape;
+            let told = (&**definition, initial.is_awaited());
+            let record = self.encoder.add_shape(slot, *handle, first, relation, told);
             self.must_fit(record);
-            let (definition, view) = (Arc::clone(definition), view.clone());
-            let (shard, ack) = (self.number as u32, shape.consumer.ack());
-            places.push((*handle, Place { shard, slot, first, definition, view, ack }));
+            places.push((*handle, shape.place(self.number, slot, first)));
             self.enter_slot(slot, first, Owed::new(after), shape);
         }
         self.commit.when_durable(OnSync::Enter(places));
@@ -102,17 +103,21 @@ impl Shard {
 
     /// Gives a shape its slot, and starts its consumer.
     pub(super) fn enter_slot(&mut self, slot: Slot, first: Offset, owed: Owed, shape: Prepared) {
-        let Prepared { handle, relation, predicate, view, consumer, .. } = shape;
-        let has_consumer = consumer.has_factory();
+        let Prepared { handle, relation, predicate, view, consumer, initial, .. } = shape;
+        // Until it has its initial rows, its changes are logged, and that is all.
+        let has_consumer = consumer.has_factory() && !initial.is_awaited();
+        let filters = initial.complete().is_some();
         let hung = Vec::new();
+        let incarnation = 0;
         let cold =
-            Cold { handle, relation, predicate, view, first, incarnation: 0, hung, consumer };
+            Cold { handle, relation, predicate, view, first, consumer, initial, incarnation, hung };
         let entry = Entry {
             state: if has_consumer { Lifecycle::Dead } else { Lifecycle::Running },
             ack: cold.consumer.ack(),
             open: false,
             deaths: 0,
             taken_back: false,
+            filters,
             inline: InlineState::default(),
             owed,
             port: Port::Closed,
@@ -164,7 +169,7 @@ impl Shard {
         cold.incarnation += 1;
         let name = MailboxName { handle: cold.handle, slot, incarnation: cold.incarnation };
         let page = self.dirty.page_for(slot);
-        let named = (name, cold.view.clone());
+        let named = (name, cold.view.clone(), cold.initial.complete().cloned());
         let mailbox = Arc::new(Mailbox::new(named, Arc::clone(&self.link), page));
         let (sender, receiver) = crossbeam_channel::bounded(self.limits.mailbox_places);
         // A watch that is gone has ended with its engine.
@@ -247,7 +252,9 @@ impl Shard {
         }
         let mut mailboxes = std::mem::take(&mut entry.cold.hung);
         mailboxes.extend(elsewhere);
-        self.leaving.insert(slot, Leaving { handle, state, mailboxes, durable: false });
+        let initial = std::mem::take(&mut entry.cold.initial);
+        let leaving = Leaving { handle, state, initial, mailboxes, durable: false };
+        self.leaving.insert(slot, leaving);
         self.commit.when_durable(OnSync::Left(slot));
     }
 
@@ -304,9 +311,11 @@ impl Shard {
         self.counters().shapes.sub(1);
         if let Some(leaving) = self.leaving.get_mut(&slot) {
             leaving.durable = true;
-            let handle = leaving.handle;
+            let (handle, snapshot) = (leaving.handle, leaving.initial.complete().cloned());
             // A keeper that is gone has failed: what it leaves is cleared up at the next start.
-            self.gone.iter().for_each(|gone| drop(gone.send(Gone { handle })));
+            if let Some(gone) = &self.gone {
+                drop(gone.send(Gone { handle, snapshot }));
+            }
         }
         self.check_left(slot, now);
     }

@@ -1,7 +1,9 @@
 //! Message: what comes into a shard through its channel, in stream order.
 
 use crate::consumer::{ConsumerSpec, Foreign};
+use crate::control::Place;
 use crate::predicate::Predicate;
+use crate::snapshot::{Initial, PgSnapshot, Snapshot};
 use crate::words::{Fragment, Handle, Offset, Relation, ShapeDefinition, Slot, TableName, View};
 use crossbeam_channel::Sender;
 use std::sync::Arc;
@@ -16,6 +18,23 @@ pub(crate) struct Prepared {
     pub(crate) predicate: Predicate,
     pub(crate) view: View,
     pub(crate) consumer: Foreign<ConsumerSpec>,
+    pub(crate) initial: Initial,
+}
+
+impl Prepared {
+    /// Where it lives, for who asks from outside of its shard.
+    pub(crate) fn place(&self, shard: usize, slot: Slot, first: Offset) -> Place {
+        Place {
+            shard: shard as u32,
+            slot,
+            first,
+            definition: Arc::clone(&self.definition),
+            view: self.view.clone(),
+            ack: self.consumer.ack(),
+            relation: Arc::clone(&self.relation),
+            initial: self.initial.clone(),
+        }
+    }
 }
 
 /// Why a shard did not do what it was asked; everything is as it was.
@@ -29,6 +48,9 @@ pub(crate) enum Refusal {
     Unknown,
     /// The engine stops.
     Stopping,
+    /// A transaction that is none of the shape's, because it came before it, is not in its initial
+    /// rows either.
+    Unshown(u32),
 }
 
 /// Where shapes that are being added were put; told before their records are durable.
@@ -44,6 +66,16 @@ pub(crate) struct Placed {
 #[derive(Debug)]
 pub(crate) struct Gone {
     pub(crate) handle: Handle,
+    /// The initial rows that it had.
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+}
+
+/// Initial rows for a shape.
+pub(crate) struct Given {
+    pub(crate) handle: Handle,
+    pub(crate) slot: Slot,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) reply: Reply,
 }
 
 /// Sent when what was asked is durable: the number of shapes that it concerned.
@@ -59,6 +91,10 @@ pub(crate) enum Message {
     Add(Vec<Prepared>, Option<Sender<Placed>>, Reply),
     Remove(Handle, Slot, Reply),
     InvalidateAll(Arc<str>, Reply),
+    /// Whether all that came before the offset is in rows that were read under the snapshot.
+    CheckSnapshot(Offset, Arc<PgSnapshot>, Reply),
+    /// A shape's initial rows are complete and durable.
+    Snapshot(Given),
     /// The last message. What is owed then may be flushed until the deadline.
     Stop(Instant),
 }

@@ -6,6 +6,7 @@
 mod commit;
 mod death;
 mod fanout;
+mod initial;
 mod lifecycle;
 mod message;
 mod notes;
@@ -18,7 +19,7 @@ mod tables;
 mod wakes;
 mod wave;
 
-pub(crate) use message::{ADDED_MAX, Gone, Message, Placed, Prepared, Refusal, Reply};
+pub(crate) use message::{ADDED_MAX, Given, Gone, Message, Placed, Prepared, Refusal, Reply};
 pub(crate) use open::{Limits, Opening, Reopened, frontier};
 pub(crate) use pump::{Inbox, Pump};
 pub(crate) use stop::ShardEnd;

@@ -66,7 +66,9 @@ pub(crate) struct Opening {
 /// answered.
 pub(crate) fn frontier(shapes: &[Reopened], last_commit: Lsn, confirmed: Lsn) -> Lsn {
     let waits = |shape: &Reopened| {
-        shape.shape.consumer.has_factory() && shape.shape.consumer.ack() == Ack::Consumer
+        let consumer = &shape.shape.consumer;
+        let waits = consumer.has_factory() && consumer.ack() == Ack::Consumer;
+        waits && !shape.shape.initial.is_awaited()
     };
     if shapes.iter().any(waits) { confirmed } else { last_commit.max(confirmed) }
 }
@@ -119,6 +121,13 @@ impl Shard {
 
     fn reopen(&mut self, slot: Slot, first: Offset, shape: Prepared, frontier: Lsn) {
         let ack = shape.consumer.ack();
+        if shape.initial.complete().is_some() && shape.consumer.has_factory() {
+            let owed = self.owed_since_first(ack, first);
+            return self.enter_given(slot, first, owed, shape);
+        }
+        if shape.initial.is_awaited() {
+            return self.enter_slot(slot, first, Owed::new(first.complete_through()), shape);
+        }
         // What was confirmed its consumer has flushed, if the LSN waited for it.
         let confirmed = if ack == Ack::Consumer { frontier } else { Lsn::ZERO };
         let since = first.complete_through().max(confirmed);

@@ -139,6 +139,10 @@ impl Shard {
             Message::Add(shapes, placed, reply) => self.handle_add(shapes, placed, reply),
             Message::Remove(handle, slot, reply) => self.handle_remove(handle, slot, reply),
             Message::InvalidateAll(cause, reply) => self.handle_invalidate_all(&cause, reply),
+            Message::CheckSnapshot(first, shown, reply) => {
+                self.handle_check_snapshot(first, &shown, &reply);
+            }
+            Message::Snapshot(given) => self.handle_snapshot(given),
             Message::Stop(deadline) => self.handle_stop(deadline, now),
         }
     }

@@ -4,6 +4,7 @@
 use crate::consumer::{Ack, Consumer, ConsumerSpec, Foreign, InlineState, Mail, Mailbox};
 use crate::flush::Owed;
 use crate::predicate::Predicate;
+use crate::snapshot::Initial;
 use crate::words::{Handle, Offset, Relation, Slot, View};
 use crossbeam_channel::Sender;
 use std::ops::RangeInclusive;
@@ -58,6 +59,8 @@ pub(super) struct Entry {
     pub(super) deaths: u8,
     /// Its consumer has resumed below its last report, and not caught up since.
     pub(super) taken_back: bool,
+    /// Some of what comes may be in the initial rows that it was given already.
+    pub(super) filters: bool,
     pub(super) inline: InlineState,
     pub(super) owed: Owed,
     pub(super) port: Port,
@@ -90,6 +93,7 @@ pub(super) struct Cold {
     /// Everything after this offset is the shape's.
     pub(super) first: Offset,
     pub(super) consumer: Foreign<ConsumerSpec>,
+    pub(super) initial: Initial,
     pub(super) incarnation: u64,
     /// Earlier incarnations whose factory was given up and may not have come back yet (R9). As many
     /// as hung since one was found to have.
@@ -245,6 +249,7 @@ mod tests {
             open: false,
             deaths: 0,
             taken_back: false,
+            filters: false,
             inline: InlineState::default(),
             owed: Owed::default(),
             port: Port::Closed,
@@ -256,6 +261,7 @@ mod tests {
                 view: View::default(),
                 first: Offset::ZERO,
                 consumer: Foreign::new(ConsumerSpec::Log),
+                initial: Initial::None,
                 incarnation: 0,
                 hung: Vec::new(),
             }),

@@ -2,7 +2,9 @@
 //! routed and logged and joins the wave; at the commit everything that waited for it moves.
 
 use super::Shard;
+use super::message::Given;
 use super::slots::Cold;
+use crate::snapshot::PgSnapshot;
 use crate::words::{ChangeRef, Fragment, Lsn, Offset, Operation, Routed, Slot};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -10,6 +12,10 @@ use std::time::Instant;
 
 /// Bytes of fragments that `recent` may hold on to, beside the newest.
 const RECENT_BYTES_MAX: usize = 64 << 20;
+
+/// A transaction is in the WAL, and may have come here, a moment before others see it; longer where
+/// it waits for a standby. So many others may come in between.
+const XIDS_KEPT: usize = 16_384;
 
 /// Where the shard is in the stream.
 pub(super) struct Stream {
@@ -27,6 +33,10 @@ pub(super) struct Stream {
     /// Shapes that begin after a commit that is not processed yet, by that commit: they came while
     /// its transaction was open, or in an earlier life. Nobody routes to them before.
     pub(super) newcomers: BTreeSet<(Lsn, Slot)>,
+    /// Initial rows that came while a transaction was open: they are given after it.
+    pub(super) given: Vec<Given>,
+    /// The transactions that came last, with their commits; as many as [`XIDS_KEPT`].
+    xids: VecDeque<(Lsn, u32)>,
     /// The next fragment's number, and what is recent with its bytes.
     number: u64,
     recent: VecDeque<(u64, usize)>,
@@ -48,10 +58,29 @@ impl Stream {
             touched: Vec::new(),
             joiners: Vec::new(),
             newcomers: BTreeSet::new(),
+            given: Vec::new(),
+            xids: VecDeque::new(),
             number: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
         }
+    }
+}
+
+impl Stream {
+    fn note_xid(&mut self, fragment: &Fragment) {
+        if fragment.begins() {
+            self.xids.push_back((fragment.commit_lsn(), fragment.xid()));
+            if self.xids.len() > XIDS_KEPT {
+                self.xids.pop_front();
+            }
+        }
+    }
+
+    /// A transaction through the commit `through` that `shown` does not show, among the last ones.
+    pub(super) fn unshown(&self, through: Lsn, shown: &PgSnapshot) -> Option<u32> {
+        let before = self.xids.iter().filter(|(commit, _)| *commit <= through);
+        before.map(|(_, xid)| *xid).find(|xid| !shown.shows(*xid))
     }
 }
 
@@ -60,6 +89,7 @@ impl Shard {
     /// not a whole transaction: that stays open until all of the fragment has gone out.
     pub(super) fn handle_fragment(&mut self, fragment: Arc<Fragment>, now: Instant) {
         self.counters().fragments.add(1);
+        self.stream.note_xid(&fragment);
         // One without a change reaches no position: what comes next would count as accepted.
         let says_nothing = fragment.is_empty() && !fragment.commits();
         if says_nothing || fragment.last_offset() <= self.stream.accepted {
@@ -213,5 +243,8 @@ impl Shard {
         }
         self.stream.joiners = joiners;
         self.stream.joiners.clear();
+        for given in std::mem::take(&mut self.stream.given) {
+            self.give_snapshot(given);
+        }
     }
 }

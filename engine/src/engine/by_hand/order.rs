@@ -127,7 +127,7 @@ fn r03_what_one_shard_took_goes_if_another_one_refuses() {
     let (mut encoder, mut syncer) = (found.encoder, found.syncer);
     let (slot, handle) = (Slot::new(u32::MAX - 3), Handle::new(1));
     let definition = ShapeDefinition::table(relation(2).table.clone());
-    encoder.add_shape(slot, handle, Offset::ZERO, &relation(2), &definition).unwrap();
+    encoder.add_shape(slot, handle, Offset::ZERO, &relation(2), (&definition, false)).unwrap();
     encoder.remove_shape(slot, handle, Offset::ZERO).unwrap();
     syncer.commit(&encoder.take(Vec::new())).unwrap();
     drop((encoder, syncer, found.log, directory));

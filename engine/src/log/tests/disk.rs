@@ -13,7 +13,7 @@ const SECTOR_BYTES: usize = 32;
 type Files = BTreeMap<usize, Vec<u8>>;
 type Names = BTreeMap<String, usize>;
 /// What lies on a disk, by name.
-pub(super) type Contents = BTreeMap<String, Vec<u8>>;
+pub(crate) type Contents = BTreeMap<String, Vec<u8>>;
 
 #[derive(Clone, Debug)]
 pub(super) enum Event {
@@ -34,12 +34,12 @@ struct State {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     state: Arc<Mutex<State>>,
 }
 
 impl Disk {
-    pub(super) fn holding(contents: &Contents) -> Disk {
+    pub(crate) fn holding(contents: &Contents) -> Disk {
         let disk = Disk::default();
         let mut state = disk.state.lock();
         for (id, (name, bytes)) in contents.iter().enumerate() {
@@ -50,16 +50,16 @@ impl Disk {
         disk
     }
 
-    pub(super) fn contents(&self) -> Contents {
+    pub(crate) fn contents(&self) -> Contents {
         let state = self.state.lock();
         contents(&state.files, &state.names)
     }
 
-    pub(super) fn events(&self) -> usize {
+    pub(crate) fn events(&self) -> usize {
         self.state.lock().events.len()
     }
 
-    pub(super) fn fail_after(&self, operations: usize) {
+    pub(crate) fn fail_after(&self, operations: usize) {
         self.state.lock().left = Some(operations);
     }
 
@@ -76,7 +76,7 @@ impl Disk {
 
     /// Every state in which a power cut after `events` events may leave the disk, as far as `masks`
     /// tell which sectors of what was not synced are there; `every` how many bytes it may be torn.
-    pub(super) fn cut(&self, events: usize, masks: &[u64], every: usize) -> Vec<Contents> {
+    pub(crate) fn cut(&self, events: usize, masks: &[u64], every: usize) -> Vec<Contents> {
         let state = self.state.lock();
         let mut cut = Cut::new(&state);
         state.events.iter().take(events).for_each(|event| cut.apply(event));

@@ -14,3 +14,5 @@ mod segments;
 mod shapes;
 mod trimming;
 mod world;
+
+pub(crate) use disk::{Contents, Disk};

@@ -129,7 +129,7 @@ fn a_batch_out_of_order_is_refused() {
     let definition = ShapeDefinition::table(TableName::new("s", "t"));
     let (slot, handle) = (Slot::new(0), Handle::new(1));
     let relation = Arc::new(Relation::new(1, definition.table.clone(), Vec::new()));
-    world.encoder.add_shape(slot, handle, Offset::ZERO, &relation, &definition).unwrap();
+    world.encoder.add_shape(slot, handle, Offset::ZERO, &relation, (&definition, false)).unwrap();
     let batch = world.take();
     world.syncer.commit(&batch).unwrap();
     assert!(matches!(world.syncer.commit(&batch), Err(LogError::OutOfOrder { .. })));

@@ -5,7 +5,7 @@
 use super::super::device::{Device, ReadAt, Storage};
 use super::super::header::Identity;
 use super::super::segments::{Segments, index_name};
-use super::super::{ReadLimits, Recovered, read_shape, recover};
+use super::super::{ReadLimits, Recovered, RecoveredShape, read_shape, recover};
 use super::disk::{Contents, Disk};
 use super::paging::check_pages;
 use super::quiet::{BLOCK_BYTES, QUIET, Writer, read_all};
@@ -315,6 +315,33 @@ fn neither_a_start_nor_a_quiet_shape_s_reader_reads_what_is_sealed() {
     assert!(read(&counted.indexes) < segment_bytes / 4);
     let (offsets, _) = read_all(&found.log, &counted.logs, 50);
     assert_eq!((offsets, read(&counted.logs)), (Vec::new(), 0));
+}
+
+/// What a shape is lies in a sealed segment as it lies in any other.
+#[test]
+fn shapes_that_await_their_rows_are_found_in_a_sealed_segment() {
+    let disk = new_disk();
+    let mut world = World::new(open(Arc::new(disk.clone()), 300, 100).parts());
+    let awaits =
+        |shapes: &[RecoveredShape]| shapes.iter().filter(|shape| shape.awaits_snapshot).count();
+    while awaits(&world.shapes) < 2 {
+        world.apply(&Op::AddShape(None));
+        world.apply(&Op::Passed);
+    }
+    world.sync();
+    let mut runner = TestRunner::deterministic();
+    while segments(&disk.contents()) < 4 {
+        match op().new_tree(&mut runner).unwrap().current() {
+            Op::AddShape(_) | Op::EndShape(..) => {}
+            op => world.apply(&op),
+        }
+    }
+    world.sync();
+    world.apply(&Op::Seal);
+    let found = open(Arc::new(disk.clone()), 300, 100);
+    assert_eq!(found.log.kept_segments(), 1);
+    assert_eq!(found.shapes, world.shapes);
+    assert!((1..found.shapes.len()).contains(&awaits(&found.shapes)));
 }
 
 /// What cannot be written is used all the same, and so is what is damaged while the log is open.

@@ -22,12 +22,13 @@ fn shape(slot: u32, relation: Arc<Relation>) -> RecoveredShape {
         first: Offset::ZERO,
         definition: ShapeDefinition::filtered(relation.table.clone(), &clause),
         relation,
+        awaits_snapshot: false,
     }
 }
 
 fn add(world: &mut World, shape: &RecoveredShape) {
-    let RecoveredShape { slot, handle, first, relation, definition } = shape;
-    world.encoder.add_shape(*slot, *handle, *first, relation, definition).unwrap();
+    let RecoveredShape { slot, handle, first, relation, definition, .. } = shape;
+    world.encoder.add_shape(*slot, *handle, *first, relation, (definition, false)).unwrap();
 }
 
 #[test]
@@ -82,7 +83,7 @@ fn a_shape_whose_table_its_block_does_not_name_is_damage() {
     let added = |slot, number| {
         move |out: &mut Vec<u8>| {
             let RecoveredShape { slot, handle, first, definition, .. } = shape(slot, relation(1));
-            put_add(out, (slot, handle), first, number, &definition);
+            put_add(out, (slot, handle), first, number, (&definition, false));
         }
     };
     let folder = Folder::new();

@@ -203,8 +203,17 @@ impl World {
         let where_clause = clause.map(Into::into);
         let definition = ShapeDefinition { where_clause, ..ShapeDefinition::table(table) };
         let relation = Arc::clone(&self.relations[self.next_slot as usize % 3]);
-        self.encoder.add_shape(slot, handle, first, &relation, &definition).unwrap();
-        self.shapes.push(RecoveredShape { slot, handle, first, relation, definition });
+        let awaits_snapshot = slot.as_u32() % 2 == 1;
+        let told = (&definition, awaits_snapshot);
+        self.encoder.add_shape(slot, handle, first, &relation, told).unwrap();
+        self.shapes.push(RecoveredShape {
+            slot,
+            handle,
+            first,
+            relation,
+            definition,
+            awaits_snapshot,
+        });
     }
 
     fn fragment(&mut self, specs: &[Spec], commit: bool) {

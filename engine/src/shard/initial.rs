@@ -1,0 +1,97 @@
+//! Initial: shapes that are given initial rows. Until these are complete a shape's changes are
+//! logged, and that is all: it holds no LSN, and its consumer does not run. From then on it is a
+//! shape like any other, but for the transactions that its rows show, which do not reach it.
+
+use super::Shard;
+use super::commit::OnSync;
+use super::message::{Given, Prepared, Refusal, Reply};
+use super::slots::{Entry, Lifecycle};
+use crate::consumer::Ack;
+use crate::flush::Owed;
+use crate::snapshot::{Initial, PgSnapshot};
+use crate::words::{Fragment, Offset, Slot};
+
+impl Entry {
+    /// Whether what the fragment brings is in the initial rows that the shape was given.
+    #[cold]
+    pub(super) fn hides(&mut self, fragment: &Fragment) -> bool {
+        let Some(snapshot) = self.cold.initial.complete() else { return false };
+        // Commits rise: from here on nothing is in them.
+        self.filters = fragment.commit_lsn() < snapshot.taken_at;
+        snapshot.hides(fragment.commit_lsn(), fragment.xid())
+    }
+}
+
+impl Shard {
+    /// Says whether all that came here through `first`, which is none of a shape's that begins
+    /// there, is in rows that were read under `shown`.
+    pub(super) fn handle_check_snapshot(&self, first: Offset, shown: &PgSnapshot, reply: &Reply) {
+        let unshown = self.stream.unshown(first.commit, shown);
+        drop(reply.send(unshown.map_or(Ok(1), |xid| Err(Refusal::Unshown(xid)))));
+    }
+
+    /// Gives a shape its initial rows, between two transactions: of one that has begun its consumer
+    /// would not see the beginning.
+    pub(super) fn handle_snapshot(&mut self, given: Given) {
+        match self.stream.open {
+            Some(_) => self.stream.given.push(given),
+            None => self.give_snapshot(given),
+        }
+    }
+
+    pub(super) fn give_snapshot(&mut self, given: Given) {
+        let Given { handle, slot, snapshot, reply } = given;
+        if self.is_stopping() {
+            drop(reply.send(Err(Refusal::Stopping)));
+            return;
+        }
+        let awaits =
+            |entry: &&mut Entry| entry.cold.handle == handle && entry.cold.initial.is_awaited();
+        let Some(entry) = self.slots.get_mut(slot).filter(awaits) else {
+            // It has ended: gone for good is it with the record that says so.
+            self.commit.when_durable(OnSync::Answer(reply, Err(Refusal::Unknown)));
+            return;
+        };
+        entry.cold.initial = Initial::Complete(snapshot.clone());
+        entry.filters = true;
+        let (ack, first) = (entry.ack, entry.cold.first);
+        if entry.cold.consumer.has_factory() {
+            let owed = self.owed_since_first(ack, first);
+            if let Some(entry) = self.slots.get_mut(slot) {
+                entry.owed = owed;
+                entry.taken_back = true;
+                entry.state = Lifecycle::Dead;
+            }
+            self.attended.insert(slot.as_u32());
+            self.counters().lagging.add(1);
+            self.start_consumer(slot);
+        }
+        self.control.registry.give_snapshot(handle, snapshot);
+        drop(reply.send(Ok(1)));
+    }
+
+    /// What a consumer owes that has seen nothing of its shape: everything, though the LSN waits
+    /// only for what it has not passed yet.
+    pub(super) fn owed_since_first(&mut self, ack: Ack, first: Offset) -> Owed {
+        let mut owed = Owed::new(first.complete_through());
+        let frontier = self.owed.of(ack).frontier();
+        let since = first.complete_through().max(frontier);
+        let processed = self.stream.processed;
+        owed.sent = owed.sent.max(processed);
+        if processed > since {
+            // From the first position above; the consumer's first report settles it.
+            owed.from = since.next();
+            self.owed.of(ack).owe(owed.from, 1);
+        }
+        owed
+    }
+
+    /// A shape that had its initial rows when the directory was opened. How far its consumer was is
+    /// not known: the LSN may have passed it while the rows were being loaded.
+    pub(super) fn enter_given(&mut self, slot: Slot, first: Offset, owed: Owed, shape: Prepared) {
+        self.enter_slot(slot, first, owed, shape);
+        if let Some(entry) = self.slots.get_mut(slot) {
+            entry.taken_back = true;
+        }
+    }
+}
