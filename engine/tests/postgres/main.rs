@@ -10,5 +10,6 @@ mod deaths;
 mod refusals;
 mod restarts;
 mod rows;
+mod snapshots;
 mod tables;
 mod world;
