@@ -300,35 +300,6 @@ fn a_consumer_is_made_when_the_rows_are_complete_and_gets_what_they_do_not_show(
 }
 
 #[test]
-fn rows_that_come_in_the_middle_of_a_transaction_are_followed_by_all_of_it() {
-    for placement in PLACEMENTS {
-        let dir = tempfile::tempdir().unwrap();
-        let (engine, mut publisher) = open(dir.path(), small());
-        let items = items();
-        let (seen, starts) = (Seen::default(), Starts::default());
-        let spec = told(placement, Ack::Consumer, &seen, &starts);
-        let handle = engine.add_shape_with_snapshot(shape(""), spec).unwrap();
-        let mut transaction = TransactionBuilder::new(5, Lsn::new(5));
-        insert(&mut transaction, &items, 1, "a");
-        publisher.publish(transaction.cut()).unwrap();
-        std::thread::scope(|scope| {
-            let giving = scope.spawn(|| give(&engine, handle, (shown(5, &[]), 5), &[]));
-            // It is complete, and given when the transaction is.
-            wait_until("its file", || files(dir.path()).iter().any(|name| name.ends_with(".last")));
-            assert!(starts.lock().unwrap().is_empty());
-            insert(&mut transaction, &items, 2, "a");
-            publisher.publish(transaction.commit(Lsn::new(6))).unwrap();
-            giving.join().unwrap();
-        });
-        flush(&engine, 5);
-        wait_until("all of it", || joined(&seen).len() == 2);
-        let [one, two] = [0, 2].map(|op| Offset::new(Lsn::new(5), op));
-        assert_eq!(joined(&seen), [one, two]);
-        drop((engine, publisher));
-    }
-}
-
-#[test]
 fn a_shape_that_goes_takes_its_rows_along_wherever_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let (engine, mut publisher) = open(dir.path(), small());
@@ -391,6 +362,7 @@ fn opened_again_what_was_complete_is_there_and_what_was_not_is_deleted() {
     flush(&engine, 4);
     wait_until("the consumer", || joined(&seen).len() == 2);
     assert_eq!(files(dir.path()).len(), 2);
+    engine.raise_floor(Lsn::new(5)).unwrap();
     engine.shutdown(LONG).unwrap();
     let error = loader.push([Value::Text(b"1"), Value::Null, Value::Text(&large)]).unwrap_err();
     assert!(matches!(error, SnapshotError::Failed(Failure::Stopped)), "{error}");

@@ -8,13 +8,13 @@ use std::io::ErrorKind;
 pub(crate) enum CatalogError {
     /// The disk refused.
     #[error("{file}: {what} failed: {source}; restart when the disk is well")]
-    Disk { file: String, what: &'static str, source: redb::Error },
+    Disk { file: String, what: &'static str, source: Box<redb::Error> },
     /// The same, because there is no room.
     #[error(
         "{file}: {what} failed: {source}; there is no room: make some, then restart; nothing that \
          was durable is lost"
     )]
-    Full { file: String, what: &'static str, source: redb::Error },
+    Full { file: String, what: &'static str, source: Box<redb::Error> },
     /// Refused, because an earlier write failed (INV10).
     #[error("{file}: refused, because an earlier write failed; restart when the disk is well")]
     Failed { file: String },
@@ -44,9 +44,9 @@ impl CatalogError {
         };
         match &source {
             redb::Error::Io(error) if full(error.kind()) => {
-                CatalogError::Full { file, what, source }
+                CatalogError::Full { file, what, source: Box::new(source) }
             }
-            _ => CatalogError::Disk { file, what, source },
+            _ => CatalogError::Disk { file, what, source: Box::new(source) },
         }
     }
 }

@@ -154,8 +154,8 @@ impl Store {
     pub(super) fn held(&self) -> Result<Held, Error> {
         let transaction = self.database.begin_read()?;
         let next = transaction.open_table(ABOUT)?.get(ABOUT_NEXT)?.map(|next| next.value());
-        let mut held = Held::default();
-        held.next_handle = next.unwrap_or_default() as u64;
+        let next_handle = next.unwrap_or_default() as u64;
+        let mut held = Held { next_handle, ..Held::default() };
         for row in transaction.open_table(SHAPES)?.iter()? {
             let (handle, bytes) = row?;
             let (handle, bytes) = (handle.value(), bytes.value());

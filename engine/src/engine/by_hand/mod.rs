@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod deaths;
+mod initial;
 mod news;
 mod order;
 mod progress;
