@@ -5,7 +5,6 @@ use super::Trackers;
 use super::slots::{Entry, Lifecycle, Port, Slots};
 use super::wakes::Wakes;
 use crate::consumer::{Ack, ConsumerError, Given, Hands, Mail, hand_inline};
-use crate::run::Pool;
 use crate::words::{Fragment, Offset, Routed, Slot};
 use crossbeam_channel::TrySendError;
 use roaring::RoaringBitmap;
@@ -79,7 +78,6 @@ pub(super) struct Desk<'a> {
     pub(super) shard: usize,
     pub(super) hands: &'a mut Hands,
     pub(super) wakes: &'a mut Wakes,
-    pub(super) pool: &'a Pool,
     pub(super) owed: &'a mut Trackers,
     /// Slots that the open transaction has touched and whose commit did not go out with a change.
     pub(super) touched: &'a mut Vec<Slot>,
@@ -231,13 +229,13 @@ impl Desk<'_> {
         match sender.try_send(mail) {
             Ok(()) => {
                 self.counts.mailed += 1;
-                self.wakes.wake(mailbox, self.pool);
+                self.wakes.wake(mailbox);
             }
             // Nothing is discarded: the log has it (R4).
             Err(TrySendError::Full(_)) => {
                 self.counts.stopped_running += entry.state.stop(Lifecycle::Lagging);
                 mailbox.set_gap(true);
-                self.wakes.wake(mailbox, self.pool);
+                self.wakes.wake(mailbox);
                 self.counts.overflows += 1;
             }
             // Dead. It owes this delivery like any other; the retry is the replay.

@@ -217,7 +217,7 @@ impl Shard {
             self.counters().lagging.add(stopped);
             mailbox.set_gap(true);
         }
-        self.wakes.wake(&mailbox, &self.pool);
+        self.wakes.wake(&mailbox);
         self.wakes.flush(&self.pool);
     }
 

@@ -84,7 +84,7 @@ impl Shard {
                 drop_contained(consumer);
             } else if let Some(mailbox) = entry.mailbox {
                 mailbox.close();
-                self.wakes.wake(&mailbox, &self.pool);
+                self.wakes.wake(&mailbox);
             }
         }
         self.wakes.flush(&self.pool);

@@ -11,22 +11,25 @@ const BATCH: usize = 128;
 #[derive(Default)]
 pub(super) struct Wakes {
     batch: Vec<Arc<Mailbox>>,
+    /// Full ones. As many as a slice of a wave fills.
+    full: Vec<Vec<Arc<Mailbox>>>,
 }
 
 impl Wakes {
-    /// Has the mailbox's part run, unless that is under way already.
+    /// Has the mailbox's part run after the next `flush`, unless that is under way already.
     #[inline]
-    pub(super) fn wake(&mut self, mailbox: &Arc<Mailbox>, pool: &Pool) {
+    pub(super) fn wake(&mut self, mailbox: &Arc<Mailbox>) {
         if mailbox.seat().notify() {
             self.batch.push(Arc::clone(mailbox));
             if self.batch.len() == BATCH {
-                self.flush(pool);
+                self.full.push(std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH)));
             }
         }
     }
 
     /// Hands over what was gathered.
     pub(super) fn flush(&mut self, pool: &Pool) {
+        self.full.drain(..).for_each(|batch| pool.run_batch(batch));
         if !self.batch.is_empty() {
             pool.run_batch(std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH)));
         }

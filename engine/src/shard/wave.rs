@@ -156,7 +156,6 @@ impl Shard {
             shard: self.number,
             hands: &mut self.hands,
             wakes: &mut self.wakes,
-            pool: &self.pool,
             owed: &mut self.owed,
             touched: &mut self.stream.touched,
             ended: &mut self.pacing.ended,
