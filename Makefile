@@ -6,14 +6,17 @@ ARGS ?= --duration 30s
 # Seeds of `make oracle`, and how many clauses each generates.
 SEEDS ?= 1 2 3 4 5 6 7 8 9 10 11 12 13
 CLAUSES ?= 40000
+# Rounds of `make chaos`; a round's SEED repeats it.
+ROUNDS ?= 100
+SEED ?= 1
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 # One set of features for every test, so that nothing is compiled twice.
 WHOLE = $(CARGO) test --workspace --all-features
 LOADGEN = $(CARGO) run --release -p walfan-loadgen
 
 .DEFAULT_GOAL := help
-.PHONY: help load load-postgres test test-engine test-postgres test-loom oracle check bench figures \
-	need-rust need-postgres
+.PHONY: help load load-postgres chaos test test-engine test-postgres test-loom oracle check bench \
+	figures need-rust need-postgres
 
 help: ## Lists the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +27,9 @@ load: need-rust ## Runs the main job: 300,000 shapes, consumers killed, 30 s; re
 load-postgres: need-rust need-postgres ## Runs it against a throwaway Postgres until its slot is at the end
 	$(LOADGEN) --features postgres -- run crash --source postgres --shapes 10000 --crash-rate 0.02 \
 		--out results $(ARGS)
+
+chaos: need-rust ## Kills, fills, starves and wedges a real engine, and checks it: ROUNDS=100 SEED=1
+	$(LOADGEN) -- chaos --rounds $(ROUNDS) --seed $(SEED)
 
 test: need-rust need-postgres test-loom ## Runs every test; installs Postgres where it may
 	$(WHOLE)

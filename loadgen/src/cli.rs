@@ -1,6 +1,7 @@
 //! The command line: what a user types. Turns into a [`crate::config::Config`]; nothing else of
 //! the binary looks at it.
 
+use crate::chaos::Kind;
 use crate::scenario::Scenario;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -22,6 +23,31 @@ pub(crate) enum Command {
     List,
     /// Runs a scenario, verifies it, and reports.
     Run(Box<RunArgs>),
+    /// Brings an engine in a process of its own down under load, again and again, starts it again
+    /// and checks that nothing is lost, repeated or acknowledged early.
+    Chaos(ChaosArgs),
+    /// One life of that process; its plan comes on standard input.
+    #[command(hide = true)]
+    ChaosLife,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChaosArgs {
+    /// How many rounds; each has a few lives.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) rounds: u64,
+    /// Seed of the first round; the next ones have those that follow.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Only rounds of this kind; the default goes through all of them.
+    #[arg(long, value_enum)]
+    pub(crate) kind: Option<Kind>,
+    /// Shapes, most of them with a consumer.
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(64..=65_536))]
+    pub(crate) shapes: u32,
+    /// A directory on a disk, in which a fresh one is made and removed again.
+    #[arg(long, default_value = "target/loadgen-store")]
+    pub(crate) store: Store,
 }
 
 /// Where a shape's consumer runs.

@@ -5,6 +5,7 @@
 //! a report. It uses walfan as any embedder would, by its public API.
 
 mod baseline;
+mod chaos;
 mod cli;
 mod clock;
 mod config;
@@ -48,13 +49,19 @@ fn main() -> ExitCode {
             list();
             ExitCode::SUCCESS
         }
-        Command::Run(args) => match run(&args) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("loadgen: {error}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Run(args) => ended(run(&args)),
+        Command::Chaos(args) => ended(chaos::run(&args)),
+        Command::ChaosLife => chaos::live(),
+    }
+}
+
+fn ended(result: Result<(), RunError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("loadgen: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

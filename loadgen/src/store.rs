@@ -30,13 +30,18 @@ pub(crate) struct Place {
     directory: Option<PathBuf>,
     /// As the report names it.
     pub(crate) filesystem: String,
+    kept: bool,
 }
 
 impl Place {
     /// Makes a fresh place in `store`.
     pub(crate) fn new(store: &Store) -> Result<Place, StoreError> {
         let Store::Directory(root) = store else {
-            return Ok(Place { directory: None, filesystem: "none (memory store)".into() });
+            return Ok(Place {
+                directory: None,
+                filesystem: "none (memory store)".into(),
+                kept: false,
+            });
         };
         let make = |path: &Path| {
             fs::create_dir_all(path)
@@ -51,18 +56,23 @@ impl Place {
         }
         let directory = root.join(format!("run-{}-{}", utc_now(), std::process::id()));
         make(&directory)?;
-        Ok(Place { directory: Some(directory), filesystem: name_on_disk(kind) })
+        Ok(Place { directory: Some(directory), filesystem: name_on_disk(kind), kept: false })
     }
 
     /// The directory; `None` with the memory store.
     pub(crate) fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
     }
+
+    /// Leaves what is in it where it is, for who wants to see what went wrong.
+    pub(crate) fn keep(&mut self) {
+        self.kept = true;
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(directory) = &self.directory
+        if let Some(directory) = self.directory.as_ref().filter(|_| !self.kept)
             && let Err(error) = fs::remove_dir_all(directory)
         {
             eprintln!("cannot remove {}: {error}", directory.display());

@@ -10,8 +10,6 @@ mod population;
 
 pub(crate) use counting::trace;
 pub(crate) use factory::CountingFactory;
-pub(crate) use kill::{KillKind, silence_kills};
+pub(crate) use kill::{KillKind, kill, silence_kills};
 pub(crate) use killer::{Killer, kinds};
-pub(crate) use population::Population;
-#[cfg(test)]
-pub(crate) use population::Prefix;
+pub(crate) use population::{Population, Prefix};

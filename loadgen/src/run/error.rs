@@ -45,6 +45,13 @@ pub(crate) enum RunError {
     Write { path: PathBuf, error: io::Error },
     #[error("the report could not be made: {0}")]
     Report(String),
+    #[error("chaos needs a disk: give --store a directory")]
+    NoDirectory,
+    #[error(
+        "violation in the round with seed {seed} ({kind}): {what}\n  what it left behind: \
+         {kept}\n  to repeat it: {repeat}"
+    )]
+    Chaos { seed: u64, kind: &'static str, what: String, repeat: String, kept: String },
     #[error("the run failed its verification, so there are no figures:\n{0}")]
     Verification(String),
 }
