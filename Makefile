@@ -9,13 +9,15 @@ CLAUSES ?= 40000
 # Rounds of `make chaos`; a round's SEED repeats it.
 ROUNDS ?= 100
 SEED ?= 1
+# Runs of `make sim`, from SEED on.
+RUNS ?= 100000
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 # One set of features for every test, so that nothing is compiled twice.
 WHOLE = $(CARGO) test --workspace --all-features
 LOADGEN = $(CARGO) run --release -p walfan-loadgen
 
 .DEFAULT_GOAL := help
-.PHONY: help load load-postgres chaos test test-engine test-postgres test-loom oracle check bench \
+.PHONY: help load load-postgres chaos sim test test-engine test-postgres test-loom oracle check bench \
 	figures need-rust need-postgres
 
 help: ## Lists the verbs
@@ -30,6 +32,10 @@ load-postgres: need-rust need-postgres ## Runs it against a throwaway Postgres u
 
 chaos: need-rust ## Kills, fills, starves and wedges a real engine, and checks it: ROUNDS=100 SEED=1
 	$(LOADGEN) -- chaos --rounds $(ROUNDS) --seed $(SEED)
+
+sim: need-rust ## Simulates RUNS=100000 runs from SEED on; SEED=7 RUNS=1 repeats one
+	WALFAN_SIM_SEED=$(SEED) WALFAN_SIM_RUNS=$(RUNS) $(CARGO) test --release -p walfan \
+		--features testing --lib sim::tests::many_seeds -- --nocapture
 
 test: need-rust need-postgres test-loom ## Runs every test; installs Postgres where it may
 	$(WHOLE)

@@ -68,6 +68,9 @@ mod source;
 mod sync;
 mod words;
 
+#[cfg(all(any(test, feature = "testing"), not(loom)))]
+pub use engine::sim as testing;
+
 pub use consumer::{
     Ack, Consumer, ConsumerError, ConsumerSpec, Context, Delivery, Factory, ReportError, Reporter,
     Start, Started,

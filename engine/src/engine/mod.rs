@@ -16,8 +16,8 @@ mod threads;
 
 #[cfg(all(test, not(loom)))]
 mod by_hand;
-#[cfg(all(test, not(loom)))]
-mod sim;
+#[cfg(all(any(test, feature = "testing"), not(loom)))]
+pub mod sim;
 
 pub use builder::Builder;
 pub use error::{

@@ -74,15 +74,43 @@ pub(super) fn assemble(builder: &Builder, now: Instant) -> Result<Assembly, Star
         Some(path) => Some(Arc::new(Directory::open(path, builder.shards as u32)?)),
         None => None,
     };
-    let (mut stores, floor) = stores(builder, directory.as_deref())?;
+    let (stores, floor) = stores(builder, directory.as_deref())?;
+    put_together(builder, now, directory, stores, floor)
+}
+
+/// Puts the machines together, over a simulated disk.
+#[cfg(all(any(test, feature = "testing"), not(loom)))]
+pub(super) fn assemble_simulated(
+    builder: &Builder,
+    now: Instant,
+    disk: &crate::log::SimulatedDisk,
+    floor: Lsn,
+) -> Result<Assembly, StartError> {
+    let shards = builder.shards as u32;
+    let stores = (0..shards).map(|shard| {
+        let found = disk.recover(shard, shards);
+        found
+            .map(Store::from)
+            .map_err(|error| StartError::Log { shard: shard as usize, cause: error.to_string() })
+    });
+    let stores = stores.collect::<Result<_, _>>()?;
+    put_together(builder, now, None, stores, Floor::kept(floor))
+}
+
+fn put_together(
+    builder: &Builder,
+    now: Instant,
+    directory: Option<Arc<Directory>>,
+    mut stores: Vec<Store>,
+    floor: Floor,
+) -> Result<Assembly, StartError> {
     // The floor is the end of a commit's record, and the next commit may start right there.
     let confirmed = floor.get().previous();
     let max_handle = stores.iter().filter_map(|store| store.max_handle).max();
     let shapes = stores.iter_mut().map(|store| reopen(builder, std::mem::take(&mut store.shapes)));
     let mut shapes = shapes.collect::<Result<Vec<_>, _>>()?;
     let next_handle = Handle::new(max_handle.map_or(0, |handle| handle.as_u64() + 1));
-    let kept = directory.as_ref().map(|directory| kept(directory, &mut shapes, next_handle));
-    let Kept { catalog, door, next_handle } = kept.transpose()?.unwrap_or_default();
+    let Kept { catalog, door, next_handle } = kept(directory.as_ref(), &mut shapes, next_handle)?;
     let frontiers = stores.iter().zip(&shapes);
     let frontiers = frontiers.map(|(store, shapes)| frontier(shapes, store.last_commit, confirmed));
     let control = Arc::new(Control::new(frontiers.collect(), builder.fragment_credits));
@@ -252,8 +280,7 @@ fn reopen(builder: &Builder, shapes: Vec<RecoveredShape>) -> Result<Vec<Reopened
     shapes.collect()
 }
 
-/// What is kept beside the logs; nothing with the memory store.
-#[derive(Default)]
+/// What is kept beside the logs; nothing without a directory.
 struct Kept {
     catalog: Option<Arc<Catalog>>,
     door: Option<Arc<Door>>,
@@ -265,10 +292,13 @@ struct Kept {
 /// (R3): these have the living shapes, and no handles from `next_handle` on. The catalog may know
 /// of higher ones, of shapes that the logs have forgotten.
 fn kept(
-    directory: &Arc<Directory>,
+    directory: Option<&Arc<Directory>>,
     shapes: &mut [Vec<Reopened>],
     next_handle: Handle,
 ) -> Result<Kept, StartError> {
+    let Some(directory) = directory else {
+        return Ok(Kept { catalog: None, door: None, next_handle: next_handle.as_u64() });
+    };
     let error = |error: CatalogError| StartError::Catalog { cause: error.to_string() };
     let (catalog, held) = Catalog::open(directory).map_err(error)?;
     let next_handle = next_handle.max(held.next_handle());

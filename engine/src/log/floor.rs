@@ -46,6 +46,12 @@ impl Floor {
         Floor { file: None, seed: 0, lsn: Lsn::ZERO, slot: 0, failed: false }
     }
 
+    /// A floor that a simulated disk has kept.
+    #[cfg(all(any(test, feature = "testing"), not(loom)))]
+    pub(crate) fn kept(lsn: Lsn) -> Floor {
+        Floor { lsn, ..Floor::in_memory() }
+    }
+
     /// Opens the floor at `path`, of the directory whose files' checksums start from `seed`.
     pub(super) fn open(path: &Path, seed: u32) -> Result<Floor, FloorError> {
         let name = || path.display().to_string();

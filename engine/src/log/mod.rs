@@ -32,6 +32,8 @@ mod scan;
 mod sealed;
 mod segments;
 mod shelf;
+#[cfg(all(any(test, feature = "testing"), not(loom)))]
+mod simulated;
 mod span;
 mod store;
 mod survey;
@@ -50,6 +52,8 @@ pub(crate) use json::write_initial_line;
 pub(crate) use read::read_shape;
 pub(crate) use record::put_definition;
 pub(crate) use recover::{Recovered, RecoveredShape, recover};
+#[cfg(all(any(test, feature = "testing"), not(loom)))]
+pub(crate) use simulated::SimulatedDisk;
 pub(crate) use store::{Log, LogError, Syncer, in_memory};
 pub(crate) use wire::{Malformed, Reader, put_number, put_offset};
 

@@ -8,6 +8,7 @@ use crate::consumer::{
 use crate::words::{Handle, Lsn, Offset};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 /// Deaths without progress that condemn a shape.
@@ -18,6 +19,8 @@ pub(super) struct Spec {
     pub(super) clause: Clause,
     pub(super) ack: Ack,
     pub(super) inline: bool,
+    /// It dies at each delivery, until the run is calm.
+    pub(super) doomed: bool,
 }
 
 /// What a shape's consumer has seen and said, over all its incarnations.
@@ -197,6 +200,10 @@ impl World {
         f(self.shapes.lock().get_mut(&handle).expect("only shapes that were added are asked for"))
     }
 
+    fn draw(&self, end: u64) -> u64 {
+        self.chance.lock().0.below(end)
+    }
+
     /// One in `n`, while there are deaths.
     fn strikes(&self, n: u64) -> bool {
         let mut chance = self.chance.lock();
@@ -223,7 +230,10 @@ impl World {
             self.must(start.first() == seen.first, || format!("{handle}: {start:?} {seen:?}"));
             if fails {
                 seen.deaths += 1;
-                return Err("fails to start".into());
+                return match self.strikes(2) {
+                    true => resume_unwind(Box::new("panics at its start")),
+                    false => Err("fails to start".into()),
+                };
             }
             // It may be told of more than it reported, where there is nothing of its own.
             let told = start.last_reported().unwrap_or(Lsn::ZERO);
@@ -259,6 +269,7 @@ impl Consumer for Simulated {
     ) -> Result<(), ConsumerError> {
         let (offset, commit) = (delivery.offset(), delivery.commit());
         let (dies, withholds) = (self.world.strikes(40), self.world.strikes(3));
+        let lies = self.world.strikes(20);
         let world = Arc::clone(&self.world);
         let next = |seen: &Seen| world.offsets(seen).find(|offset| *offset > seen.at);
         world.with(self.handle, |seen| {
@@ -269,8 +280,19 @@ impl Consumer for Simulated {
                 });
                 (seen.at, self.open) = (offset, true);
             }
-            if dies {
-                return Err("dies".into());
+            if lies {
+                // Past what was sent; and the open transaction, of which more is to come.
+                let past = context.flushed(Lsn::new(u64::MAX - 1)).is_err();
+                let early = commit.is_some() || context.flushed(offset.commit).is_err();
+                world.must(past && early, || format!("{}: took a lie: {seen:?}", self.handle));
+            }
+            if dies || (seen.spec.doomed && world.strikes(1)) {
+                match world.draw(3) {
+                    0 => return Err("dies".into()),
+                    1 => context.exit(),
+                    _ => resume_unwind(Box::new("panics")),
+                }
+                return Ok(());
             }
             let Some(commit) = commit else { return Ok(()) };
             world.must(self.open, || format!("{}: a commit of nothing: {seen:?}", self.handle));

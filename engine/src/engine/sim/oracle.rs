@@ -5,7 +5,7 @@ use crate::words::{
     Column, Fragment, FragmentLimits, Lsn, Offset, Relation, ShapeDefinition, TableName,
     TransactionBuilder, Value,
 };
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// A small generator: splitmix64.
 #[derive(Debug)]
@@ -29,13 +29,14 @@ impl Rng {
     }
 }
 
-static ITEMS: LazyLock<Arc<Relation>> = LazyLock::new(|| {
-    let columns = vec![Column::new("id", 20, true), Column::new("kind", 20, false)];
-    Arc::new(Relation::new(16_384, TableName::new("public", "items"), columns))
-});
-
+/// The one table.
 pub(super) fn items() -> Arc<Relation> {
-    Arc::clone(&ITEMS)
+    let columns = vec![Column::new("id", 20, true), Column::new("kind", 20, false)];
+    Arc::new(Relation::new(16_384, table(), columns))
+}
+
+fn table() -> TableName {
+    TableName::new("public", "items")
 }
 
 /// One transaction of inserts `(id, kind)`.
@@ -65,14 +66,14 @@ impl Transaction {
     pub(super) fn fragments(&self, changes_max: usize) -> Vec<Arc<Fragment>> {
         let limits = FragmentLimits { changes_max, ..FragmentLimits::default() };
         let mut builder = TransactionBuilder::new(7, self.commit).with_limits(limits);
-        let mut fragments = Vec::new();
+        let (items, mut fragments) = (items(), Vec::new());
         for (id, kind) in &self.rows {
             if builder.is_full() {
                 fragments.push(Arc::new(builder.cut()));
             }
             let (id, kind) = (id.to_string(), kind.to_string());
             let row = [Value::Text(id.as_bytes()), Value::Text(kind.as_bytes())];
-            builder.insert(&ITEMS, row).unwrap();
+            builder.insert(&items, row).unwrap();
         }
         // Now and then the commit comes alone.
         if builder.is_full() {
@@ -115,7 +116,7 @@ impl Clause {
     }
 
     pub(super) fn definition(self) -> ShapeDefinition {
-        let table = ITEMS.table.clone();
+        let table = table();
         match self {
             Clause::All => ShapeDefinition::table(table),
             Clause::Kind(kind) => ShapeDefinition::filtered(table, &format!("kind = {kind}")),
