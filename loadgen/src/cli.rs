@@ -115,6 +115,10 @@ pub(crate) struct RunArgs {
     /// Fraction of the consumers killed per second (default: 0.01 in crash, else 0).
     #[arg(long, value_parser = parse_fraction)]
     pub(crate) crash_rate: Option<f64>,
+    /// Fraction of the consumers killed at once, a quarter of the duration after the warm-up; nobody
+    /// is killed besides.
+    #[arg(long, value_parser = parse_fraction)]
+    pub(crate) storm: Option<f64>,
     /// Where consumers run.
     #[arg(long, value_enum, default_value = "mailbox")]
     pub(crate) consumers: Consumers,

@@ -33,6 +33,9 @@ pub(crate) struct Config {
     #[serde(skip)]
     pub(crate) seed: u64,
     pub(crate) crash_rate: f64,
+    /// The fraction that is killed at once, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) storm: Option<f64>,
     pub(crate) consumers: Consumers,
     pub(crate) ack: AckMode,
     #[serde(serialize_with = "store")]
@@ -54,6 +57,7 @@ impl Config {
             (_, Consumers::Inline) => WINDOW_INLINE,
             (_, Consumers::Mailbox) => WINDOW_FANOUT,
         };
+        let has_consumers = args.consumers != Consumers::Log;
         Config {
             scenario: args.scenario,
             shapes: args.shapes,
@@ -64,8 +68,10 @@ impl Config {
             duration: args.duration,
             warmup: args.warmup,
             seed: args.seed,
-            // The built-in log has no consumer that could be killed.
-            crash_rate: if args.consumers == Consumers::Log { 0.0 } else { crash_rate },
+            // The built-in log has no consumer that could be killed, and who comes back from a storm
+            // is counted once.
+            crash_rate: if has_consumers && args.storm.is_none() { crash_rate } else { 0.0 },
+            storm: args.storm.filter(|_| has_consumers),
             consumers: args.consumers,
             ack: args.ack,
             store: args.store.clone(),

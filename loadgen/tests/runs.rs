@@ -62,6 +62,21 @@ fn crash_kills_in_every_way_and_loses_nothing() {
 }
 
 #[test]
+fn all_who_are_killed_at_once_come_back() {
+    for consumers in ["mailbox", "inline"] {
+        let arguments = ["fanout", "--shapes", "2000", "--duration", "2s", "--rate", "50"];
+        let storm = ["--storm", "0.5", "--consumers", consumers];
+        let report = report(&[&arguments[..], &storm].concat());
+        let (faults, storm) = (&report["faults"], &report["faults"]["storm"]);
+        assert!((900..1_100).contains(&faults["killed"].as_u64().unwrap()), "{faults}");
+        assert_eq!(faults["killed"], storm["killed"]);
+        assert_eq!(faults["undeliverable"], 0);
+        assert!(storm["all_back_ms"].as_f64().unwrap() > 0.0, "{storm}");
+        assert!(storm["others_pause_us"]["count"].as_u64().unwrap() > 0, "{storm}");
+    }
+}
+
+#[test]
 fn an_open_loop_reports_latencies() {
     let arguments = ["fanout", "--shapes", "100", "--duration", "500ms", "--rate", "200"];
     let latency = &report(&arguments)["latency_us"];

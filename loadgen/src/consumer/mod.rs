@@ -7,9 +7,11 @@ mod factory;
 mod kill;
 mod killer;
 mod population;
+mod storm;
 
 pub(crate) use counting::trace;
 pub(crate) use factory::CountingFactory;
 pub(crate) use kill::{KillKind, kill, silence_kills};
 pub(crate) use killer::{Killer, kinds};
 pub(crate) use population::{Population, Prefix};
+pub(crate) use storm::{Storm, Stormed, strike};

@@ -3,6 +3,7 @@
 //! and deaths.
 
 use super::kill::{KillKind, Kills, Order};
+use super::storm::Storm;
 use crate::clock::Clock;
 use crate::latency::Latency;
 use crate::source::Schedule;
@@ -72,6 +73,7 @@ pub(crate) struct Population {
     delivered: [Mutex<Latency>; HISTOGRAMS],
     complaints: Mutex<Vec<String>>,
     complained: AtomicU64,
+    storm: Option<Storm>,
 }
 
 impl Population {
@@ -99,7 +101,20 @@ impl Population {
             delivered: Default::default(),
             complaints: Mutex::default(),
             complained: AtomicU64::new(0),
+            storm: None,
         }
+    }
+
+    /// The same, and this fraction of them is killed at once.
+    pub(crate) fn with_storm(mut self, fraction: f64, seed: u64) -> Population {
+        let timed = self.shapes().div_ceil(self.timed_every) as usize;
+        self.storm = Some(Storm::new(fraction, seed, self.shapes(), timed));
+        self
+    }
+
+    /// The storm that it goes through, if any.
+    pub(crate) fn storm(&self) -> Option<&Storm> {
+        self.storm.as_ref()
     }
 
     pub(crate) fn shapes(&self) -> u32 {
@@ -184,7 +199,11 @@ impl Population {
     pub(crate) fn recovered(&self, shape: u32) {
         let died = self.deposits[shape as usize].died.swap(0, Ordering::Relaxed);
         if died > 0 {
-            let us = self.clock.now_us().saturating_sub(died >> 2);
+            let now_us = self.clock.now_us();
+            if let Some(storm) = &self.storm {
+                storm.recovered(shape, now_us);
+            }
+            let us = now_us.saturating_sub(died >> 2);
             self.recovery[died as usize % 4].lock().record(us);
         }
     }
@@ -196,6 +215,9 @@ impl Population {
 
     /// A change was handled by a consumer that is timed.
     pub(crate) fn delivered(&self, shape: u32, delivery: &Delivery<'_>) {
+        if let Some(storm) = &self.storm {
+            storm.delivered(shape, (shape / self.timed_every) as usize, self.clock.now_us());
+        }
         let Some(schedule) = self.schedule.get() else { return };
         let intended_us = self.number(delivery).and_then(|number| schedule.intended_us(number));
         let Some(from_us) = intended_us.filter(|us| *us >= schedule.measure_us) else { return };

@@ -4,6 +4,7 @@
 use crate::baseline::Baseline;
 use crate::cli::SourceArg;
 use crate::config::Config;
+use crate::consumer::Stormed;
 use crate::host::{Host, Revision};
 use crate::latency::{Latency, Summary};
 use crate::memory;
@@ -99,7 +100,21 @@ pub(crate) struct Faults {
     pub(crate) recovery_us_by_kind: BTreeMap<&'static str, Recovery>,
     /// Handler calls for changes that a predecessor had handled and not reported.
     pub(crate) repeated: u64,
+    /// Where consumers were killed at once.
+    pub(crate) storm: Option<StormReport>,
     pub(crate) overflows: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct StormReport {
+    pub(crate) killed: u64,
+    /// From the blow to the first report of the last one that came back.
+    pub(crate) all_back_ms: f64,
+    /// The longest time in which none of those who were not killed was handed anything. Of a sample
+    /// of them, as in what follows.
+    pub(crate) others_still_ms: f64,
+    /// Between two deliveries to the same one of them.
+    pub(crate) others_pause_us: Option<Summary>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -256,7 +271,17 @@ fn faults(outcome: &Outcome) -> Faults {
         recovery_us: recovery(&all),
         recovery_us_by_kind: by_kind.collect(),
         repeated: outcome.loaded.to.lost,
+        storm: outcome.storm.as_ref().map(storm),
         overflows: metrics.overflows,
+    }
+}
+
+fn storm(storm: &Stormed) -> StormReport {
+    StormReport {
+        killed: storm.victims,
+        all_back_ms: storm.all_back_us as f64 / 1e3,
+        others_still_ms: storm.others_still_us as f64 / 1e3,
+        others_pause_us: storm.pauses.summary(),
     }
 }
 

@@ -144,6 +144,16 @@ fn faults(report: &Report) -> Section {
         let values = [recovery.p50, recovery.p99, recovery.max].map(ms);
         rows.push(("death to next report, p50 / p99 / max", values.join(" / ") + " ms"));
     }
+    if let Some(storm) = &faults.storm {
+        rows.push(("killed at once", grouped(storm.killed)));
+        rows.push(("  until the last one reported again", format!("{:.0} ms", storm.all_back_ms)));
+        let still = format!("{:.0} ms", storm.others_still_ms);
+        rows.push(("  longest with nothing to the others", still));
+        if let Some(pause) = storm.others_pause_us {
+            let values = [pause.p50, pause.p99, pause.max].map(ms);
+            rows.push(("  pauses of one, p50 / p99 / max", values.join(" / ") + " ms"));
+        }
+    }
     Section { name: "faults", rows }
 }
 

@@ -5,7 +5,7 @@ use super::RunError;
 use super::load::{Loaded, Rest};
 use crate::cli::{Store, VerifyMode};
 use crate::config::Config;
-use crate::consumer::{KillKind, Population, kinds};
+use crate::consumer::{KillKind, Population, Storm, Stormed, kinds};
 use crate::latency::Latency;
 use crate::progress::Progress;
 use crate::report::PostgresReport;
@@ -37,6 +37,7 @@ pub(crate) struct Outcome {
     /// From a death to the next incarnation's first report, by kind.
     pub(crate) recovery: Vec<(KillKind, Latency)>,
     pub(crate) delivered: Latency,
+    pub(crate) storm: Option<Stormed>,
     pub(crate) postgres: Option<PostgresReport>,
 }
 
@@ -74,6 +75,7 @@ pub(crate) fn finish(
         kills: KillKind::ALL.map(|kind| (kind, population.kills.done(kind))).to_vec(),
         recovery: KillKind::ALL.map(|kind| (kind, population.recovery(kind))).into(),
         delivered: population.delivery_latency(),
+        storm: population.storm().map(Storm::seen),
         postgres,
         loaded,
         metrics,
@@ -119,6 +121,9 @@ fn check_population(
     let failed_starts = kills.failed_starts();
     findings.equal("factories that panicked", failed_starts, kills.done(KillKind::Factory));
     findings.merge(check_consumers(population, oracle));
+    if let Some(Stormed { victims, back, .. }) = population.storm().map(Storm::seen) {
+        findings.equal("consumers that came back from the storm", back, victims);
+    }
     if config.scenario == Scenario::Crash && config.crash_rate > 0.0 {
         for kind in kinds(config).into_iter().filter(|kind| kills.done(*kind) == 0) {
             let kind = kind.name();

@@ -5,7 +5,7 @@ use super::RunError;
 use super::setup::Setup;
 use crate::cli::Consumers;
 use crate::config::Config;
-use crate::consumer::{Killer, Population};
+use crate::consumer::{Killer, Population, strike};
 use crate::memory;
 use crate::progress::Progress;
 use crate::source::{Pipe, Schedule, Source};
@@ -112,6 +112,7 @@ struct Threads {
     flush: JoinHandle<FlushSeen>,
     hiccup: JoinHandle<u64>,
     killer: Option<JoinHandle<()>>,
+    storm: Option<JoinHandle<()>>,
 }
 
 impl Threads {
@@ -135,7 +136,13 @@ impl Threads {
             let times = (schedule.measure_us, schedule.end_us);
             Killer::new(engine(), Arc::clone(published), population, config, times)
         });
+        let storm = config.storm.map(|_| {
+            let (population, published) = (Arc::clone(&setup.population), Arc::clone(published));
+            let at_us = schedule.measure_us + (schedule.end_us - schedule.measure_us) / 4;
+            spawn("loadgen-storm", move || strike(&population, &published, at_us))
+        });
         Ok(Threads {
+            storm: storm.transpose()?,
             flush: spawn("loadgen-flushed", move || flush.run())?,
             hiccup: spawn("loadgen-hiccup", move || hiccup.run())?,
             killer: killer
@@ -147,6 +154,9 @@ impl Threads {
     fn join(self) -> Result<(FlushSeen, u64), RunError> {
         if let Some(killer) = self.killer {
             join(killer, "loadgen-killer")?;
+        }
+        if let Some(storm) = self.storm {
+            join(storm, "loadgen-storm")?;
         }
         Ok((join(self.flush, "loadgen-flushed")?, join(self.hiccup, "loadgen-hiccup")?))
     }

@@ -45,7 +45,11 @@ pub(crate) fn set_up(
 ) -> Result<Setup, RunError> {
     let clock = Clock::start();
     let all_timed = config.scenario == Scenario::Disjoint;
-    let population = Arc::new(Population::new(config.shapes, clock, all_timed, config.numbering()));
+    let mut population = Population::new(config.shapes, clock, all_timed, config.numbering());
+    if let Some(fraction) = config.storm {
+        population = population.with_storm(fraction, config.seed);
+    }
+    let population = Arc::new(population);
     let mut handles = Vec::with_capacity(config.shapes as usize);
     let before = memory::anonymous_bytes();
     let (engine, publisher) = start_engine(config, place)?;
