@@ -140,7 +140,7 @@ impl Reporter {
     }
 
     /// Where the report lies, for who tests what happens when a mark or a note is lost.
-    #[cfg(test)]
+    #[cfg(all(any(test, feature = "testing"), not(loom)))]
     pub(crate) fn mailbox(&self) -> &Mailbox {
         &self.mailbox
     }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 /// What a disk writes as a whole. Real ones write 512 bytes at least; our batches are small.
 const SECTOR_BYTES: usize = 32;
 /// So small that a run of a few hundred steps goes over several blocks and files.
-const BLOCK_BYTES_MAX: usize = 2 << 10;
-const SEGMENT_BYTES_MAX: u64 = 8 << 10;
+const BLOCK_BYTES_MAX: usize = 200;
+const SEGMENT_BYTES_MAX: u64 = 600;
 
 type Names = BTreeMap<String, usize>;
 
@@ -29,7 +29,8 @@ struct Content {
 struct State {
     files: Vec<Content>,
     names: Names,
-    synced_names: Names,
+    /// The names after each operation on them since they were synced, the first as synced.
+    names_then: Vec<Names>,
     /// After so many operations more, one fails.
     left: Option<usize>,
 }
@@ -50,7 +51,7 @@ impl SimulatedDisk {
             state.names.insert(file_name(shard, 0), shard as usize);
             state.files.push(Content { synced: bytes.len(), bytes });
         }
-        state.synced_names = state.names.clone();
+        state.names_then = vec![state.names.clone()];
         drop(state);
         disk
     }
@@ -82,10 +83,31 @@ impl SimulatedDisk {
             }
             file.synced = file.bytes.len();
         }
-        if draw(2) == 0 {
-            state.names.clone_from(&state.synced_names);
+        // A folder's operations reach the disk in their order.
+        let kept = draw(state.names_then.len() as u64) as usize;
+        state.names.clone_from(&state.names_then[kept]);
+        state.names_then = vec![state.names.clone()];
+    }
+
+    /// Loses the index beside one of a log's files, or spoils it; whether there was one.
+    pub(crate) fn spoil_index(&self, mut draw: impl FnMut(u64) -> u64) -> bool {
+        let state = &mut *self.state.lock();
+        let indexes = state.names.iter().filter(|(name, _)| name.ends_with(".idx"));
+        let indexes: Vec<_> = indexes.map(|(name, id)| (name.clone(), *id)).collect();
+        let chosen = draw(indexes.len().max(1) as u64) as usize;
+        let Some((name, id)) = indexes.get(chosen) else { return false };
+        let bytes = &mut state.files[*id].bytes;
+        let at = draw(bytes.len().max(1) as u64) as usize;
+        match draw(3) {
+            0 => {
+                state.names.remove(name);
+                state.names_then = vec![state.names.clone()];
+            }
+            1 => bytes.truncate(at),
+            _ => bytes[at] ^= 1 << draw(8),
         }
-        state.synced_names.clone_from(&state.names);
+        state.files[*id].synced = state.files[*id].bytes.len();
+        true
     }
 
     /// Does `step`, unless this operation is the one that fails.
@@ -126,6 +148,7 @@ impl Storage for SimulatedDisk {
             state.files.push(Content::default());
             let id = state.files.len() - 1;
             state.names.insert(name.to_owned(), id);
+            state.names_then.push(state.names.clone());
             id
         })?;
         Ok(Box::new(SimulatedFile { disk: self.clone(), id, name: name.to_owned() }))
@@ -135,17 +158,21 @@ impl Storage for SimulatedDisk {
         self.step(|state| {
             let id = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
             state.names.insert(to.to_owned(), id);
+            state.names_then.push(state.names.clone());
             Ok(())
         })?
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.step(|state| state.names.remove(name).map(drop).ok_or(io::ErrorKind::NotFound))??;
-        Ok(())
+        self.step(|state| {
+            state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
+            state.names_then.push(state.names.clone());
+            Ok(())
+        })?
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.step(|state| state.synced_names.clone_from(&state.names))
+        self.step(|state| state.names_then = vec![state.names.clone()])
     }
 }
 

@@ -1,11 +1,11 @@
-//! Consumers of the simulator: each checks every delivery against the oracle and, while the run is
-//! not calm, dies, fails to start, withholds reports and takes them back.
+//! Consumers of the simulator, as their shapes' owners know them: what each has seen and said over
+//! all its incarnations, and whether that is what the oracle says. While the run is not calm they
+//! die, fail to start, withhold reports, lie and take reports back.
 
-use super::oracle::{Clause, Rng, Transaction};
-use crate::consumer::{
-    Ack, Consumer, ConsumerError, ConsumerSpec, Context, Delivery, Reporter, Start, Started,
-};
-use crate::words::{Handle, Lsn, Offset};
+use super::handler::Simulated;
+use super::oracle::{Rng, Transaction, Wanted};
+use crate::consumer::{Ack, ConsumerError, ConsumerSpec, Reporter, Start, Started};
+use crate::words::{Handle, Lsn, Offset, Operation};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
@@ -14,35 +14,66 @@ use std::sync::Arc;
 /// Deaths without progress that condemn a shape.
 const DEATHS_MAX: u32 = 3;
 
+/// Where a shape's consumer runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Runs {
+    /// It has none: its log alone.
+    Nowhere,
+    Mailbox,
+    Inline,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spec {
-    pub(super) clause: Clause,
+    pub(super) wanted: Wanted,
+    /// The table as it was when the shape was compiled.
+    pub(super) version: u32,
     pub(super) ack: Ack,
-    pub(super) inline: bool,
+    pub(super) runs: Runs,
     /// It dies at each delivery, until the run is calm.
     pub(super) doomed: bool,
+    /// It reports what it is handed at once: no deadline can pass.
+    pub(super) prompt: bool,
+}
+
+impl Spec {
+    pub(super) fn random(rng: &mut Rng, wanted: Wanted, version: u32) -> Spec {
+        let runs = match rng.below(8) {
+            0 => Runs::Nowhere,
+            1..=3 => Runs::Mailbox,
+            _ => Runs::Inline,
+        };
+        let log = rng.below(3) == 0 || runs == Runs::Nowhere;
+        let ack = if log { Ack::Log } else { Ack::Consumer };
+        let (doomed, prompt) = (rng.below(10) == 0, rng.below(2) == 0);
+        Spec { wanted, version, ack, runs, doomed, prompt }
+    }
 }
 
 /// What a shape's consumer has seen and said, over all its incarnations.
 #[derive(Debug)]
-struct Seen {
-    spec: Spec,
+pub(super) struct Seen {
+    pub(super) spec: Spec,
     first: Offset,
+    /// Where its table was truncated, or is another one.
+    end: Option<Offset>,
+    /// The flushed LSN, as high as it was since the shape was added.
+    flushed: Lsn,
     /// It is not served any more, or not in this life of the process.
     gone: bool,
-    alive: bool,
+    pub(super) alive: bool,
     was_alive: bool,
     doomed: bool,
-    at: Offset,
+    pub(super) at: Offset,
     /// The last report, and the highest one ever.
-    reported: Lsn,
-    reported_max: Lsn,
-    deaths: u32,
+    pub(super) reported: Lsn,
+    pub(super) reported_max: Lsn,
+    pub(super) deaths: u32,
     /// What a dead incarnation reported before its successor started.
     last_words: Lsn,
     /// Of the living incarnation, and of a dead one.
-    reporter: Option<Reporter>,
-    zombie: Option<Reporter>,
+    pub(super) reporter: Option<Reporter>,
+    pub(super) zombie: Option<Reporter>,
 }
 
 /// See the file's head.
@@ -62,9 +93,13 @@ impl World {
     }
 
     pub(super) fn add(&self, handle: Handle, spec: Spec, first: Offset) {
+        let Spec { wanted, version, .. } = spec;
+        let end = self.after(first).iter().find_map(|t| t.end_of(wanted.table, version));
         let seen = Seen {
             spec,
             first,
+            end,
+            flushed: first.commit,
             gone: false,
             alive: false,
             was_alive: false,
@@ -84,6 +119,8 @@ impl World {
     pub(super) fn lives(&self, handle: Handle, first: Offset) {
         self.with(handle, |seen| {
             assert_eq!(seen.first, first, "{handle}");
+            // INV1: its end was durable before that was passed.
+            assert!(!seen.ends_through(seen.flushed), "{handle} lives on: {seen:?}");
             seen.gone = false;
         });
     }
@@ -97,14 +134,14 @@ impl World {
         for seen in self.shapes.lock().values_mut() {
             // Dropping it at the end of the process counted as one.
             let deaths = seen.deaths - u32::from(std::mem::take(&mut seen.was_alive));
-            seen.doomed = deaths >= DEATHS_MAX;
+            seen.doomed = deaths >= DEATHS_MAX || !seen.spec.prompt;
             (seen.alive, seen.deaths) = (false, 0);
         }
     }
 
-    /// Whether it may have been condemned: the process may have died before it said so.
-    pub(super) fn is_condemned(&self, handle: Handle) -> bool {
-        self.with(handle, |seen| seen.gone || seen.doomed)
+    /// Whether it may have ended: the process may have died before it said so.
+    pub(super) fn may_be_gone(&self, handle: Handle, published: Lsn) -> bool {
+        self.with(handle, |seen| seen.gone || seen.doomed || seen.ends_through(published))
     }
 
     /// The process is about to be killed.
@@ -120,7 +157,27 @@ impl World {
 
     pub(super) fn condemned(&self, handle: Handle, cause: &str) {
         self.with(handle, |seen| {
-            assert!(seen.deaths >= DEATHS_MAX, "{handle} was condemned for nothing: {cause}");
+            let late = cause.contains("did not report within its deadline") && !seen.spec.prompt;
+            let just = late || seen.deaths >= DEATHS_MAX;
+            assert!(just, "{handle} was condemned for nothing: {cause}: {seen:?}");
+            seen.gone = true;
+        });
+    }
+
+    pub(super) fn invalidated(&self, handle: Handle, cause: &str, published: Lsn) {
+        self.with(handle, |seen| {
+            let just = seen.ends_through(published);
+            assert!(just, "{handle} was invalidated for nothing: {cause}: {seen:?}");
+            seen.gone = true;
+        });
+    }
+
+    /// Its table was altered between its compilation and its place in the stream.
+    pub(super) fn refused(&self, handle: Handle, versions: &[u32]) {
+        self.with(handle, |seen| {
+            let Spec { wanted, version, .. } = seen.spec;
+            let just = versions[wanted.table] != version || seen.end.is_some();
+            assert!(just, "{handle} was refused for nothing: {seen:?}");
             seen.gone = true;
         });
     }
@@ -129,10 +186,10 @@ impl World {
         self.chance.lock().1 = false;
     }
 
-    /// Reports from outside the handlers: some of what was withheld, and of the dead, who are to be
-    /// ignored (R6).
+    /// Reports from outside the handlers: some of what was withheld, what was never handed over,
+    /// and of the dead, who are to be ignored (R6).
     pub(super) fn report_late(&self) {
-        for seen in self.shapes.lock().values_mut() {
+        for (handle, seen) in self.shapes.lock().iter_mut() {
             if self.strikes(4) {
                 continue;
             }
@@ -144,15 +201,27 @@ impl World {
                     seen.reported_max = seen.reported_max.max(through);
                 }
             }
-            let reporter = seen.reporter.as_ref().filter(|_| through > seen.reported);
-            if reporter.is_some_and(|reporter| reporter.flushed(through).is_ok()) {
+            let Some(reporter) = &seen.reporter else { continue };
+            if self.strikes(4) {
+                let refused = reporter.flushed(through.next()).is_err();
+                self.must(refused, || format!("{handle}: took a lie from outside: {seen:?}"));
+            }
+            if through <= seen.reported {
+                continue;
+            }
+            // Sometimes the mark is lost that tells the shard to look.
+            let told = match self.strikes(3) {
+                true => reporter.mailbox().report(through),
+                false => reporter.flushed(through),
+            };
+            if told.is_ok() {
                 (seen.reported, seen.deaths) = (through, 0);
                 seen.reported_max = seen.reported_max.max(through);
             }
         }
     }
 
-    fn must(&self, holds: bool, what: impl FnOnce() -> String) {
+    pub(super) fn must(&self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             self.faults.lock().push(what());
         }
@@ -163,60 +232,74 @@ impl World {
         assert!(faults.is_empty(), "{faults:#?}");
     }
 
-    /// INV1: what is flushed was reported by everyone whom the flushed LSN waits for.
+    /// INV1: what is flushed was reported by everyone whom the flushed LSN waits for, or its shape
+    /// has ended.
     pub(super) fn check_flushed(&self, flushed: Lsn) {
-        for (handle, seen) in self.shapes.lock().iter() {
-            if seen.gone || seen.spec.ack != Ack::Consumer {
+        for (handle, seen) in self.shapes.lock().iter_mut() {
+            seen.flushed = seen.flushed.max(flushed);
+            if seen.gone || seen.spec.ack != Ack::Consumer || seen.ends_through(flushed) {
                 continue;
             }
-            let owed = self.offsets(seen).take_while(|o| o.commit <= flushed).last();
-            let covered = owed.is_none_or(|offset| offset.commit <= seen.reported_max);
-            assert!(covered, "flushed {flushed}, but {handle} reported {}", seen.reported_max);
+            let owed = self.offsets(seen).take_while(|(o, _)| o.commit <= flushed).last();
+            let covered = owed.is_none_or(|(offset, _)| offset.commit <= seen.reported_max);
+            assert!(covered, "flushed {flushed}, but {handle} has not reported it: {seen:?}");
         }
     }
 
-    /// A consumer that has not handled everything through `last`.
+    /// A consumer that has not handled everything through `last`, or a shape that should be gone.
     pub(super) fn unfinished(&self, last: Lsn) -> Option<String> {
         let shapes = self.shapes.lock();
         let unfinished = shapes.iter().find(|(_, seen)| {
-            let end = self.offsets(seen).take_while(|offset| offset.commit <= last).last();
-            !seen.gone && end.is_some_and(|end| seen.at < end || !seen.alive)
+            let end = self.offsets(seen).take_while(|(offset, _)| offset.commit <= last).last();
+            let is_behind = end.is_some_and(|(end, _)| seen.at < end || !seen.alive);
+            let runs = seen.spec.runs != Runs::Nowhere;
+            !seen.gone && (seen.ends_through(last) || (runs && is_behind))
         });
         unfinished.map(|(handle, seen)| format!("{handle}: {seen:?}"))
     }
 
     /// Everything that belongs to the shape.
-    pub(super) fn expected(&self, handle: Handle) -> Vec<Offset> {
+    pub(super) fn expected(&self, handle: Handle) -> Vec<(Offset, Operation)> {
         self.with(handle, |seen| self.offsets(seen).collect())
     }
 
-    fn offsets<'a>(&'a self, seen: &Seen) -> impl Iterator<Item = Offset> + use<'a> {
-        let (clause, first) = (seen.spec.clause, seen.first);
-        let after = self.transactions.partition_point(|t| t.commit <= first.commit);
-        self.transactions[after..].iter().flat_map(move |t| t.offsets(clause))
+    /// What the shape is to see next.
+    pub(super) fn next(&self, seen: &Seen) -> Option<(Offset, Operation)> {
+        self.offsets(seen).find(|(offset, _)| *offset > seen.at)
     }
 
-    fn with<T>(&self, handle: Handle, f: impl FnOnce(&mut Seen) -> T) -> T {
+    fn after(&self, first: Offset) -> &[Transaction] {
+        &self.transactions[self.transactions.partition_point(|t| t.commit <= first.commit)..]
+    }
+
+    fn offsets<'a>(&'a self, seen: &Seen) -> impl Iterator<Item = (Offset, Operation)> + use<'a> {
+        let (wanted, end) = (seen.spec.wanted, seen.end);
+        let all = self.after(seen.first).iter().flat_map(move |t| t.seen_by(wanted));
+        all.take_while(move |(offset, _)| end.is_none_or(|end| *offset < end))
+    }
+
+    pub(super) fn with<T>(&self, handle: Handle, f: impl FnOnce(&mut Seen) -> T) -> T {
         f(self.shapes.lock().get_mut(&handle).expect("only shapes that were added are asked for"))
     }
 
-    fn draw(&self, end: u64) -> u64 {
+    pub(super) fn draw(&self, end: u64) -> u64 {
         self.chance.lock().0.below(end)
     }
 
     /// One in `n`, while there are deaths.
-    fn strikes(&self, n: u64) -> bool {
+    pub(super) fn strikes(&self, n: u64) -> bool {
         let mut chance = self.chance.lock();
         chance.1 && chance.0.below(n) == 0
     }
 
     pub(super) fn spec(self: &Arc<World>, handle: Handle) -> ConsumerSpec {
-        let Spec { ack, inline, .. } = self.with(handle, |seen| seen.spec);
+        let Spec { ack, runs, .. } = self.with(handle, |seen| seen.spec);
         let world = Arc::clone(self);
         let factory = Arc::new(move |start: &Start<'_>| world.start(start));
-        match inline {
-            true => ConsumerSpec::Inline { factory, ack },
-            false => ConsumerSpec::Mailbox { factory, ack },
+        match runs {
+            Runs::Nowhere => ConsumerSpec::Log,
+            Runs::Inline => ConsumerSpec::Inline { factory, ack },
+            Runs::Mailbox => ConsumerSpec::Mailbox { factory, ack },
         }
     }
 
@@ -238,8 +321,8 @@ impl World {
             // It may be told of more than it reported, where there is nothing of its own.
             let told = start.last_reported().unwrap_or(Lsn::ZERO);
             let said = seen.reported.max(std::mem::take(&mut seen.last_words));
-            let unreported = self.offsets(seen).find(|offset| offset.commit > said);
-            self.must(unreported.is_none_or(|offset| offset.commit > told), || {
+            let unreported = self.offsets(seen).find(|(offset, _)| offset.commit > said);
+            self.must(unreported.is_none_or(|(offset, _)| offset.commit > told), || {
                 format!("{handle} was told of {told}: {seen:?}")
             });
             let mut resume = start.resume().max(Offset::commit_mark(seen.reported)).max(seen.first);
@@ -249,76 +332,15 @@ impl World {
             }
             (seen.at, seen.reported, seen.alive) = (resume, resume.commit, true);
             seen.reporter = takes_reporter.then(|| start.reporter());
-            let consumer = Simulated { world: Arc::clone(self), handle, open: false };
+            let consumer = Simulated::new(Arc::clone(self), handle);
             Ok(Started::new(Box::new(consumer), resume))
         })
     }
 }
 
-struct Simulated {
-    world: Arc<World>,
-    handle: Handle,
-    open: bool,
-}
-
-impl Consumer for Simulated {
-    fn handle(
-        &mut self,
-        delivery: &Delivery<'_>,
-        context: &mut Context<'_>,
-    ) -> Result<(), ConsumerError> {
-        let (offset, commit) = (delivery.offset(), delivery.commit());
-        let (dies, withholds) = (self.world.strikes(40), self.world.strikes(3));
-        let lies = self.world.strikes(20);
-        let world = Arc::clone(&self.world);
-        let next = |seen: &Seen| world.offsets(seen).find(|offset| *offset > seen.at);
-        world.with(self.handle, |seen| {
-            if delivery.operation().is_some() {
-                let expected = next(seen);
-                world.must(expected == Some(offset), || {
-                    format!("{}: {offset} came, not {expected:?}: {seen:?}", self.handle)
-                });
-                (seen.at, self.open) = (offset, true);
-            }
-            if lies {
-                // Past what was sent; and the open transaction, of which more is to come.
-                let past = context.flushed(Lsn::new(u64::MAX - 1)).is_err();
-                let early = commit.is_some() || context.flushed(offset.commit).is_err();
-                world.must(past && early, || format!("{}: took a lie: {seen:?}", self.handle));
-            }
-            if dies || (seen.spec.doomed && world.strikes(1)) {
-                match world.draw(3) {
-                    0 => return Err("dies".into()),
-                    1 => context.exit(),
-                    _ => resume_unwind(Box::new("panics")),
-                }
-                return Ok(());
-            }
-            let Some(commit) = commit else { return Ok(()) };
-            world.must(self.open, || format!("{}: a commit of nothing: {seen:?}", self.handle));
-            let left = next(seen).filter(|offset| offset.commit <= commit);
-            world.must(left.is_none(), || format!("{}: {commit} before {left:?}", self.handle));
-            (seen.at, self.open) = (Offset::commit_mark(commit), false);
-            // Who has no reporter reports now or is silent until its deadline.
-            if !withholds || seen.reporter.is_none() {
-                context.flushed(commit)?;
-                if commit > seen.reported {
-                    seen.deaths = 0;
-                }
-                seen.reported = seen.reported.max(commit);
-                seen.reported_max = seen.reported_max.max(commit);
-            }
-            Ok(())
-        })
-    }
-}
-
-impl Drop for Simulated {
-    fn drop(&mut self) {
-        self.world.with(self.handle, |seen| {
-            seen.alive = false;
-            seen.deaths += 1;
-            seen.zombie = seen.reporter.take().or(seen.zombie.take());
-        });
+impl Seen {
+    /// Whether it has ended with what was committed through `lsn`.
+    fn ends_through(&self, lsn: Lsn) -> bool {
+        self.end.is_some_and(|end| end.commit <= lsn)
     }
 }

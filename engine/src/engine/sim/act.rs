@@ -1,0 +1,171 @@
+//! Act: what a run does to the engine from outside: it publishes, adds and removes shapes, reads,
+//! lets it seal and sync, and tells the source what is flushed.
+
+use super::super::publisher::TryPublishError;
+use super::consumer::Spec;
+use super::oracle::{Wanted, table_name};
+use super::{Known, SHARDS, Sim};
+use crate::log::{ReadLimits, read_shape};
+use crate::shard::Message;
+use crate::words::{Fragment, Handle, Lsn, Offset};
+use crossbeam_channel::bounded;
+use std::sync::Arc;
+
+/// Shapes of a run.
+const SHAPES_MAX: usize = 40;
+
+impl Sim {
+    pub(super) fn publish(&mut self) {
+        if self.pending.is_empty() {
+            let Some(transaction) = self.world.transactions.get(self.next) else { return };
+            self.pending = transaction.fragments(self.rng.below(4) as usize + 1);
+            self.next += 1;
+        }
+        let Some(fragment) = self.pending.first().cloned() else { return };
+        self.announce(&fragment);
+        let commit = fragment.commit_lsn();
+        match self.life().publisher.try_publish(fragment) {
+            Ok(()) => {
+                self.pending.remove(0);
+                self.after = self.after.max(commit);
+                self.published = self.published.max(commit);
+                self.outcome.transactions += u64::from(self.pending.is_empty());
+            }
+            Err(TryPublishError::Full(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The source announces tables before their first change.
+    fn announce(&mut self, fragment: &Fragment) {
+        let inner = Arc::clone(&self.life().inner);
+        for relation in fragment.relations() {
+            let known = inner.control.registry.relation(&relation.table);
+            if known.is_none_or(|known| known.relation.columns != relation.columns) {
+                inner.control.registry.learn(Arc::clone(relation));
+                let note = relation.columns.last().unwrap().name.strip_prefix("note_").unwrap();
+                self.versions[relation.oid as usize - 16_384] = note.parse().unwrap();
+            }
+        }
+    }
+
+    pub(super) fn add(&mut self) {
+        if self.shapes.len() > SHAPES_MAX {
+            return;
+        }
+        let wanted = Wanted::random(&mut self.rng);
+        let spec = Spec::random(&mut self.rng, wanted, self.versions[wanted.table]);
+        let inner = Arc::clone(&self.life().inner);
+        let handle = Handle::new(inner.take_handles(1));
+        self.outcome.shapes += 1;
+        let shard = (handle.as_u64() % SHARDS as u64) as usize;
+        let first = Offset::commit_mark(self.after.max(self.accepted[shard]));
+        self.world.add(handle, spec, first);
+        let consumer = self.world.spec(handle);
+        let Ok(shape) = inner.prepare(handle, wanted.definition(), consumer) else {
+            // The stream has shown that its table is another, and nobody has announced that yet.
+            let known = inner.control.registry.relation(&table_name(wanted.table));
+            assert!(known.is_some_and(|known| known.outdated), "{handle} was refused");
+            self.world.gone(handle);
+            self.shapes.insert(handle, Known::Gone);
+            self.outcome.refused += 1;
+            return;
+        };
+        let (reply, answer) = bounded(1);
+        inner.send(shard, Message::Add(vec![shape], None, reply)).unwrap();
+        self.shapes.insert(handle, Known::Adding(answer));
+    }
+
+    /// One that lives as far as the run knows.
+    fn any_shape(&mut self) -> Option<Handle> {
+        let live = self.shapes.iter().filter(|(_, known)| matches!(known, Known::Live));
+        let live: Vec<Handle> = live.map(|(handle, _)| *handle).collect();
+        let place = self.rng.below(live.len().max(1) as u64) as usize;
+        live.get(place).copied()
+    }
+
+    pub(super) fn remove(&mut self) {
+        let Some(handle) = self.any_shape() else { return };
+        let inner = Arc::clone(&self.life().inner);
+        let Some(place) = inner.control.registry.place(handle) else { return };
+        let (reply, answer) = bounded(1);
+        inner.send(place.shard as usize, Message::Remove(handle, place.slot, reply)).unwrap();
+        self.world.gone(handle);
+        self.shapes.insert(handle, Known::Removing(answer));
+    }
+
+    /// The source is told what is flushed.
+    pub(super) fn confirm(&mut self) {
+        let inner = Arc::clone(&self.life().inner);
+        let flushed = inner.control.flushed.global();
+        if flushed > Lsn::ZERO {
+            inner.floor.lock().raise(flushed.next()).unwrap();
+            self.floor = flushed.next();
+        }
+    }
+
+    pub(super) fn sync(&mut self, shard: usize) {
+        if let Err(cause) = self.life().sync(shard) {
+            self.fail(&cause);
+        }
+    }
+
+    /// Whether the runner did something.
+    pub(super) fn run_one(&mut self, runner: usize) -> bool {
+        match self.life().runners[runner].run_one() {
+            Ok(ran) => ran,
+            Err(error) => {
+                self.fail(&error.to_string());
+                false
+            }
+        }
+    }
+
+    /// A failure of the disk is final (INV10): the process is started again.
+    fn fail(&mut self, cause: &str) {
+        self.life().inner.control.poison(cause);
+        self.outcome.disk_failures += 1;
+        let now = self.now;
+        for pump in &mut self.life().pumps {
+            pump.step(now);
+        }
+        self.check_flushed();
+        self.crash();
+    }
+
+    /// What fails is tried again.
+    pub(super) fn seal(&mut self, shard: usize) {
+        let inner = Arc::clone(&self.life().inner);
+        match inner.shards[shard].log.seal() {
+            Ok(sealed) => self.outcome.sealed += u64::from(sealed),
+            Err(_) => self.outcome.disk_failures += 1,
+        }
+    }
+
+    /// Reads a page of a shape, from anywhere.
+    pub(super) fn read(&mut self) {
+        let Some(handle) = self.any_shape() else { return };
+        let inner = Arc::clone(&self.life().inner);
+        let Some(place) = inner.control.registry.place(handle) else { return };
+        let expected = self.world.expected(handle);
+        let from = self.rng.below(expected.len() as u64 + 1) as usize;
+        let after = from.checked_sub(1).and_then(|index| expected.get(index));
+        let after = after.map_or(place.first, |(offset, _)| *offset);
+        let log = &inner.shards[place.shard as usize].log;
+        let changes_max = self.rng.below(9) as usize;
+        let limits = ReadLimits { changes_max, ..ReadLimits::default() };
+        // The one that fails may be its own.
+        let Ok(page) = read_shape(log, place.slot, after, limits) else {
+            self.outcome.disk_failures += 1;
+            return;
+        };
+        let found = page.changes.iter().map(|change| (change.offset(), change.operation()));
+        let found: Vec<_> = found.collect();
+        let durable = log.durable_commit();
+        let held = expected[from..].iter().take_while(|(offset, _)| *offset <= page.through);
+        let held: Vec<_> = held.copied().collect();
+        assert_eq!(found, held, "{handle} after {after} through {}", page.through);
+        let last = found.last().map_or(Lsn::ZERO, |(offset, _)| offset.commit);
+        assert!(last <= durable, "{handle}: {last} is readable, and {durable} durable");
+    }
+}

@@ -1,0 +1,136 @@
+//! Check: what must hold after each step, and at the end of a run.
+
+use super::{Known, SHARDS, Sim};
+use crate::control::Event;
+use crate::log::{ReadLimits, read_shape};
+use crate::shard::Refusal;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Rounds after which everything must be quiet.
+const ROUNDS_MAX: usize = 20_000;
+
+impl Sim {
+    pub(super) fn check(&mut self) {
+        let inner = Arc::clone(&self.life().inner);
+        assert_eq!(inner.control.state.poisoned(), None);
+        self.check_answers();
+        self.check_flushed();
+        self.world.check_consumers();
+    }
+
+    /// Who is durably gone says so before the flushed LSN passes what it owed.
+    pub(super) fn check_flushed(&mut self) {
+        let inner = Arc::clone(&self.life().inner);
+        for event in inner.control.events.receiver().try_iter() {
+            match event {
+                Event::Undeliverable { handle, cause, .. } => {
+                    self.outcome.undeliverable += 1;
+                    self.world.condemned(handle, &cause);
+                    self.shapes.insert(handle, Known::Gone);
+                }
+                Event::Invalidated { handle, cause, .. } => {
+                    self.outcome.invalidated += 1;
+                    self.world.invalidated(handle, &cause, self.published);
+                    self.shapes.insert(handle, Known::Gone);
+                }
+                _ => {}
+            }
+        }
+        let flushed = inner.control.flushed.global();
+        assert!(flushed >= self.flushed, "flushed went back from {} to {flushed}", self.flushed);
+        if flushed > self.flushed {
+            self.flushed = flushed;
+            self.world.check_flushed(flushed);
+        }
+    }
+
+    fn check_answers(&mut self) {
+        for (handle, known) in &mut self.shapes {
+            match known {
+                Known::Adding(answer) => match answer.try_recv() {
+                    Ok(Ok(1)) => *known = Known::Live,
+                    Ok(Err(Refusal::Altered(_))) => {
+                        self.outcome.refused += 1;
+                        self.world.refused(*handle, &self.versions);
+                        *known = Known::Gone;
+                    }
+                    Ok(other) => panic!("adding was answered with {other:?}"),
+                    Err(_) => {}
+                },
+                // Unknown is not gone: it was condemned just before, and is not durably so until
+                // its event comes.
+                Known::Removing(answer) if matches!(answer.try_recv(), Ok(Ok(_))) => {
+                    *known = Known::Gone;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// No more deaths: everything that is left to do is done, and everybody has everything.
+    pub(super) fn settle(&mut self) {
+        self.world.calm();
+        self.disk.fail_after(None);
+        let last = self.world.transactions.last().unwrap().commit;
+        for round in 0.. {
+            self.publish();
+            self.now += Duration::from_millis(1);
+            let now = self.now;
+            let life = self.life();
+            for pump in &mut life.pumps {
+                pump.step(now);
+            }
+            (0..SHARDS).for_each(|shard| life.sync(shard).unwrap());
+            for runner in &mut life.runners {
+                while runner.run_one().unwrap() {}
+            }
+            life.watch.tick(now);
+            self.world.report_late();
+            self.check();
+            let inner = &self.life.as_ref().unwrap().inner;
+            let flushed = inner.control.flushed.global();
+            let done = flushed == last && self.world.unfinished(last).is_none();
+            if done && self.shapes.values().all(|k| matches!(k, Known::Live | Known::Gone)) {
+                break;
+            }
+            assert!(
+                round < ROUNDS_MAX,
+                "stuck: flushed {flushed} of {last}, unfinished {:?}, {:?}",
+                self.world.unfinished(last),
+                self.shapes.values().filter(|k| !matches!(k, Known::Live | Known::Gone)).count(),
+            );
+        }
+        self.count_deaths();
+        self.check_logs();
+    }
+
+    /// Through what is sealed, what is not, and both.
+    fn check_logs(&mut self) {
+        self.check_each_log();
+        for shard in 0..SHARDS {
+            while self.life().inner.shards[shard].log.seal().unwrap() {}
+        }
+        self.check_each_log();
+    }
+
+    fn check_each_log(&mut self) {
+        let inner = Arc::clone(&self.life().inner);
+        for handle in self.shapes.iter().filter(|(_, k)| matches!(k, Known::Live)).map(|(h, _)| *h)
+        {
+            let place = inner.control.registry.place(handle).expect("a live shape is registered");
+            let log = &inner.shards[place.shard as usize].log;
+            let limits = ReadLimits { changes_max: 7, ..ReadLimits::default() };
+            let (mut found, mut after) = (Vec::new(), place.first);
+            loop {
+                let page = read_shape(log, place.slot, after, limits).unwrap();
+                found.extend(page.changes.iter().map(|c| (c.offset(), c.operation())));
+                after = page.through;
+                if page.up_to_date {
+                    break;
+                }
+            }
+            assert_eq!(found, self.world.expected(handle), "the log of shape {handle}");
+        }
+    }
+}
