@@ -209,10 +209,10 @@ impl World {
             if through <= seen.reported {
                 continue;
             }
-            // Sometimes the mark is lost that tells the shard to look.
-            let told = match self.strikes(3) {
-                true => reporter.mailbox().report(through),
-                false => reporter.flushed(through),
+            // Sometimes the mark is lost that tells the shard to look: also of the last report.
+            let told = match self.draw(3) {
+                0 => reporter.mailbox().report(through),
+                _ => reporter.flushed(through),
             };
             if told.is_ok() {
                 (seen.reported, seen.deaths) = (through, 0);

@@ -224,7 +224,7 @@ impl Sim {
             self.disk.cut(|end| rng.below(end));
             self.outcome.power_cuts += 1;
         }
-        if self.rng.below(4) == 0 {
+        if self.rng.below(2) == 0 {
             // What is beside the log only saves work.
             let rng = &mut self.rng;
             self.outcome.spoilt += u64::from(self.disk.spoil_index(|end| rng.below(end)));

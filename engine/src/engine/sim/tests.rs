@@ -35,7 +35,7 @@ fn many_seeds() {
         let Outcome { power_cuts, disk_failures, sealed, spoilt, deaths, .. } = sum;
         let Outcome { undeliverable, invalidated, refused, .. } = sum;
         let kinds = [power_cuts, disk_failures, sealed, spoilt, deaths, undeliverable, invalidated];
-        assert!(kinds.into_iter().all(|count| count > 100) && refused > 0, "{sum:?}");
+        assert!(kinds.into_iter().all(|count| count > 50) && refused > 0, "{sum:?}");
     }
 }
 
