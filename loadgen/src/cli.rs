@@ -115,7 +115,7 @@ pub(crate) struct RunArgs {
     /// Fraction of the consumers killed per second (default: 0.01 in crash, else 0).
     #[arg(long, value_parser = parse_fraction)]
     pub(crate) crash_rate: Option<f64>,
-    /// Fraction of the consumers killed at once, a quarter of the duration after the warm-up; nobody
+    /// Fraction of the consumers killed at once, when a quarter of the duration has passed. Nobody
     /// is killed besides.
     #[arg(long, value_parser = parse_fraction)]
     pub(crate) storm: Option<f64>,

@@ -68,7 +68,7 @@ impl Config {
             duration: args.duration,
             warmup: args.warmup,
             seed: args.seed,
-            // The built-in log has no consumer that could be killed, and who comes back from a storm
+            // The built-in log has no consumer that could be killed, and in a storm who comes back
             // is counted once.
             crash_rate: if has_consumers && args.storm.is_none() { crash_rate } else { 0.0 },
             storm: args.storm.filter(|_| has_consumers),
