@@ -52,6 +52,8 @@ counters! {
     log_bytes,
     /// Batches synced.
     syncs,
+    /// Bytes of old files that were given back. Written by who thins.
+    log_bytes_freed,
 }
 
 /// A number with one writer.

@@ -69,6 +69,14 @@ pub enum Event {
         /// The shape.
         handle: Handle,
     },
+    /// Old files of a shard's log could not be thinned. Nothing is lost; more room is taken than
+    /// the settings allow, until it succeeds.
+    NotThinned {
+        /// The shard.
+        shard: usize,
+        /// What is wrong, where, and what to do.
+        cause: String,
+    },
     /// The engine has failed and stopped. Nothing is acknowledged any more.
     Poisoned {
         /// Why.
@@ -86,11 +94,12 @@ impl Event {
             Event::Restarted { .. } => (4, "consumer restarted"),
             Event::Poisoned { .. } => (5, "engine poisoned"),
             Event::Removed { .. } => (6, "shape removed"),
+            Event::NotThinned { .. } => (7, "log not thinned"),
         }
     }
 }
 
-const KINDS: usize = 7;
+const KINDS: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
 struct Window {
@@ -175,6 +184,9 @@ impl Events {
                 tracing::info!(%handle, %offset, incarnation, held_back, "{kind}");
             }
             Event::Removed { handle } => tracing::debug!(%handle, held_back, "{kind}"),
+            Event::NotThinned { shard, cause } => {
+                tracing::warn!(shard, cause, held_back, "{kind}");
+            }
             Event::Poisoned { cause } => tracing::error!(cause, "{kind}"),
         }
     }

@@ -4,6 +4,7 @@ use super::open;
 use super::publisher::Publisher;
 use super::{Engine, StartError};
 use crate::consumer::ConsumerSpec;
+use crate::log::{BLOCK_BYTES_MAX, Retention, SEGMENT_BYTES_MAX};
 use crate::words::{Handle, ShapeDefinition};
 use std::fmt;
 use std::num::NonZero;
@@ -29,6 +30,11 @@ pub struct Builder {
     pub(super) lease_max: Duration,
     pub(super) consumer_bytes_max: u64,
     pub(super) restarts_per_second: u32,
+    pub(super) log_bytes_max: Option<u64>,
+    pub(super) log_age_max: Option<Duration>,
+    pub(super) shape_quota_bytes: u64,
+    /// About how large a file of a log gets. Default: by `log_bytes_max`.
+    pub(super) segment_bytes_max: Option<u64>,
     pub(super) consumers: FindConsumer,
 }
 
@@ -48,6 +54,10 @@ impl Default for Builder {
             lease_max: Duration::from_secs(600),
             consumer_bytes_max: 256 << 20,
             restarts_per_second: 60_000,
+            log_bytes_max: None,
+            log_age_max: None,
+            shape_quota_bytes: 16 << 10,
+            segment_bytes_max: None,
             consumers: Arc::new(|_, _| ConsumerSpec::Log),
         }
     }
@@ -135,6 +145,35 @@ impl Builder {
         self
     }
 
+    /// Bytes that the shapes' logs may take in the directory. Beyond them the oldest part is
+    /// *thinned*: each shape keeps its newest changes there, as many as its quota allows, and loses
+    /// the rest; of removed shapes nothing is kept. Each shard has an equal part, and works in
+    /// pieces of about an eighth of it. What quotas keep counts, and is kept also when it alone is
+    /// more. Default: no limit.
+    ///
+    /// What a consumer with [`Ack::Consumer`](crate::Ack::Consumer) has not flushed is kept, up to
+    /// [`consumer_bytes_max`](Builder::consumer_bytes_max).
+    pub fn log_bytes_max(mut self, bytes: u64) -> Builder {
+        self.log_bytes_max = Some(bytes);
+        self
+    }
+
+    /// How long the shapes' logs are kept whole: what is older is thinned as with
+    /// [`log_bytes_max`](Builder::log_bytes_max), an eighth of the time later at the latest, file
+    /// by file; the file that is written to stays. Default: for ever.
+    pub fn log_age_max(mut self, age: Duration) -> Builder {
+        self.log_age_max = Some(age);
+        self
+    }
+
+    /// What each shape keeps when the old part of its log is thinned: so many bytes of values of
+    /// its newest changes there, each with 16 for itself. So a shape that has few changes keeps
+    /// them all, however many others have. Default: 16 KiB.
+    pub fn shape_quota_bytes(mut self, bytes: u64) -> Builder {
+        self.shape_quota_bytes = bytes;
+        self
+    }
+
     /// Says which consumers the shapes have that are found in the directory: consumers are code and
     /// are not stored. Default: the log alone.
     pub fn consumers(
@@ -154,6 +193,28 @@ impl Builder {
         open::start(&self)
     }
 
+    /// What a shard keeps of its log; `None`: all of it.
+    pub(super) fn retention(&self) -> Option<Retention> {
+        if self.log_bytes_max.is_none() && self.log_age_max.is_none() {
+            return None;
+        }
+        let bytes_max = self.log_share().unwrap_or(u64::MAX);
+        let (age_max, shape_bytes) = (self.log_age_max, self.shape_quota_bytes);
+        Some(Retention { bytes_max, age_max, shape_bytes })
+    }
+
+    /// The bytes after which a file of a log is closed, and a block in it.
+    pub(super) fn log_sizes(&self) -> (u64, usize) {
+        let part = self.log_share().map(|share| share / PARTS);
+        let part = part.map(|part| part.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX));
+        let segment = self.segment_bytes_max.or(part).unwrap_or(SEGMENT_BYTES_MAX);
+        (segment, segment.min(BLOCK_BYTES_MAX as u64) as usize)
+    }
+
+    fn log_share(&self) -> Option<u64> {
+        self.log_bytes_max.map(|bytes| bytes / self.shards as u64)
+    }
+
     fn check(&self) -> Result<(), StartError> {
         let at_least_one = [
             ("shards", self.shards as u64),
@@ -164,6 +225,7 @@ impl Builder {
             ("restarts_per_second", self.restarts_per_second.into()),
             ("consumer_bytes_max", self.consumer_bytes_max),
             ("memory_bytes_max", self.memory_bytes_max),
+            ("log_bytes_max", self.log_bytes_max.unwrap_or(1)),
         ];
         for (setting, found) in at_least_one {
             if found == 0 {
@@ -185,6 +247,11 @@ impl Builder {
         Ok(())
     }
 }
+
+/// A log is thinned in such parts of what it may hold: files are so large, within bounds. A small
+/// one costs as many syncs as a large one.
+const PARTS: u64 = 8;
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 /// Far beyond what helps, and small enough to be allocated.
 const SHARDS_MAX: usize = 256;

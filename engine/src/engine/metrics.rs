@@ -40,6 +40,14 @@ pub struct Metrics {
     pub lagging: u64,
     /// Bytes handed to the log.
     pub log_bytes: u64,
+    /// Bytes of log that are held.
+    pub log_bytes_held: u64,
+    /// Bytes of old files of the log that were given back: [`Builder::log_bytes_max`].
+    ///
+    /// [`Builder::log_bytes_max`]: crate::Builder::log_bytes_max
+    pub log_bytes_freed: u64,
+    /// Shapes whose log was cut, because they had more than their quota in old files.
+    pub cut_shapes: u64,
     /// Batches that were made durable.
     pub syncs: u64,
     /// Bytes of commits that are processed and not flushed.
@@ -100,6 +108,7 @@ impl Engine {
             shapes: sum(|c| c.shapes.get()),
             lagging: sum(|c| c.lagging.get()),
             log_bytes: sum(|c| c.log_bytes.get()),
+            log_bytes_freed: sum(|c| c.log_bytes_freed.get()),
             syncs: sum(|c| c.syncs.get()),
             ..Metrics::default()
         };
@@ -108,6 +117,8 @@ impl Engine {
         metrics.replayed += tally.replayed;
         (metrics.events_dropped, metrics.warnings_held_back) = inner.control.events.lost();
         for (number, shard) in inner.shards.iter().enumerate() {
+            metrics.log_bytes_held += shard.log.bytes();
+            metrics.cut_shapes += shard.log.cut_shapes();
             // Relaxed: a gauge.
             metrics.unflushed_bytes += shard.link.gauges.unflushed_bytes.load(Ordering::Relaxed);
             metrics.shards.push(ShardMetrics {

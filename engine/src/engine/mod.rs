@@ -9,6 +9,7 @@ mod news;
 mod open;
 mod publisher;
 mod read;
+mod retain;
 mod shapes;
 mod snapshots;
 mod stop;

@@ -4,6 +4,7 @@ use super::builder::Builder;
 use super::error::StartError;
 use super::keeper::Keeper;
 use super::publisher::Publisher;
+use super::retain::Retainer;
 use super::shapes::compiled;
 use super::threads::{self, Parts, SealPart, SyncPart};
 use super::{Engine, EngineLimits, Inner, ShardDoor};
@@ -12,8 +13,8 @@ use crate::consumer::{Foreign, Member, Recent, ShardLink};
 use crate::control::Control;
 use crate::feed::Feeder;
 use crate::log::{
-    BLOCK_BYTES_MAX, Directory, Encoder, Floor, Log, Recovered, RecoveredShape, Syncer, in_memory,
-    recover,
+    BLOCK_BYTES_MAX, Directory, Encoder, Floor, Log, RecoverError, Recovered, RecoveredShape,
+    Syncer, Thinner, in_memory, recover,
 };
 use crate::report::{Dirty, Sleeper};
 use crate::run::{Pool, Watch, WatchLimits};
@@ -44,13 +45,14 @@ struct Store {
     next_slot: Slot,
     max_handle: Option<Handle>,
     last_commit: Lsn,
+    thinner: Option<Thinner>,
 }
 
-impl From<Recovered> for Store {
-    fn from(found: Recovered) -> Store {
+impl Store {
+    fn new(found: Recovered, thinner: Option<Thinner>) -> Store {
         let Recovered { shapes, next_slot, max_handle, last_commit, encoder, syncer, log, .. } =
             found;
-        Store { encoder, syncer, log, shapes, next_slot, max_handle, last_commit }
+        Store { encoder, syncer, log, shapes, next_slot, max_handle, last_commit, thinner }
     }
 }
 
@@ -90,7 +92,7 @@ pub(super) fn assemble_simulated(
     let stores = (0..shards).map(|shard| {
         let found = disk.recover(shard, shards);
         found
-            .map(Store::from)
+            .map(|found| Store::new(found, None))
             .map_err(|error| StartError::Log { shard: shard as usize, cause: error.to_string() })
     });
     let stores = stores.collect::<Result<_, _>>()?;
@@ -122,8 +124,8 @@ fn put_together(
         Feeder::new(Arc::clone(&wire.link), Arc::clone(&store.log), wire.members.clone())
     });
     let pool = Arc::new(Pool::new(feeders.collect(), builder.runners));
-    let (to_watch, watched) = unbounded();
-    let (to_keeper, gone) = unbounded();
+    let ((to_watch, watched), (to_keeper, gone)) = (unbounded(), unbounded());
+    let retainer = retainer(&mut stores, &control, directory.as_ref());
     let surroundings = Surroundings {
         control: Arc::clone(&control),
         pool: Arc::clone(&pool),
@@ -151,7 +153,8 @@ fn put_together(
     let watch = Watch::new(watch, watched, pulses, Arc::clone(&control), Arc::clone(&pool), now);
     let keeper = catalog.clone().zip(door.clone()).zip(directory.clone());
     let keeper = keeper.map(|(kept, directory)| Keeper::new(gone, kept, directory));
-    let parts = Parts { pumps, syncers, watch, sealer, keeper, runners: builder.runners, links };
+    let runners = builder.runners;
+    let parts = Parts { pumps, syncers, watch, sealer, keeper, retainer, runners, links };
     let inner = Arc::new(Inner {
         control,
         pool,
@@ -165,6 +168,15 @@ fn put_together(
         durable_only: RwLock::new(false),
     });
     Ok(Assembly { inner, parts })
+}
+
+fn retainer(
+    stores: &mut [Store],
+    control: &Arc<Control>,
+    directory: Option<&Arc<Directory>>,
+) -> Option<Retainer> {
+    let thinners = stores.iter_mut().map(|store| store.thinner.take());
+    Retainer::new(thinners.collect(), Arc::clone(control), directory.cloned())
 }
 
 fn watch_limits(builder: &Builder) -> WatchLimits {
@@ -383,18 +395,28 @@ fn stores(
             let (encoder, syncer, log) = in_memory(BLOCK_BYTES);
             let (shapes, next_slot) = (Vec::new(), Slot::new(0));
             let last_commit = Lsn::ZERO;
-            Store { encoder, syncer, log, shapes, next_slot, max_handle: None, last_commit }
+            let (max_handle, thinner) = (None, None);
+            Store { encoder, syncer, log, shapes, next_slot, max_handle, last_commit, thinner }
         };
         return Ok(((0..builder.shards).map(new).collect(), Floor::in_memory()));
     };
     let stores = (0..builder.shards).into_par_iter().map(|shard| {
-        let identity = directory.identity(shard as u32);
-        let device = directory.shard_device(shard as u32);
-        let found = device.and_then(|it| recover(Box::new(it), &identity, BLOCK_BYTES));
-        found.map(Store::from).map_err(|error| StartError::Log { shard, cause: error.to_string() })
+        let opened = open_log(builder, directory, shard as u32);
+        opened.map_err(|error| StartError::Log { shard, cause: error.to_string() })
     });
     let stores = stores.collect::<Result<_, StartError>>()?;
     let floor = directory.floor();
     let floor = floor.map_err(|error| StartError::Floor { cause: error.to_string() })?;
     Ok((stores, floor))
+}
+
+fn open_log(builder: &Builder, directory: &Directory, shard: u32) -> Result<Store, RecoverError> {
+    let (segment_bytes, block_bytes) = builder.log_sizes();
+    let block_bytes = block_bytes.min(BLOCK_BYTES);
+    let segments = directory.segments(shard, segment_bytes)?;
+    let files = segments.files();
+    let found = recover(Box::new(segments), &directory.identity(shard), block_bytes)?;
+    let log = Arc::clone(&found.log);
+    let thinner = builder.retention().map(|it| Thinner::new(log, files, it, block_bytes));
+    Ok(Store::new(found, thinner))
 }

@@ -4,6 +4,7 @@
 use super::Inner;
 use super::error::StartError;
 use super::keeper::Keeper;
+use super::retain::Retainer;
 use super::stop::{ShardReport, ShutdownReport};
 use crate::consumer::{ShardLink, panic_text};
 use crate::control::{Control, Phase};
@@ -15,12 +16,14 @@ use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What is given to threads that end by themselves, beyond the deadline of a shutdown.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often a thread that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(1);
+/// How often it is looked whether something is to be thinned. Files are closed more rarely.
+const RETAIN_LOOK: Duration = Duration::from_millis(200);
 
 /// An engine's threads.
 pub(super) struct Threads {
@@ -30,6 +33,7 @@ pub(super) struct Threads {
     waker: JoinHandle<Option<()>>,
     sealer: Option<JoinHandle<Option<()>>>,
     keeper: Option<JoinHandle<Option<()>>>,
+    retainer: Option<JoinHandle<Option<()>>>,
     /// Runners may be replaced (R10): the watch adds to them.
     runners: Arc<Mutex<Vec<JoinHandle<Option<()>>>>>,
 }
@@ -44,6 +48,8 @@ pub(super) struct Parts {
     pub(super) keeper: Option<Keeper>,
     pub(super) runners: usize,
     pub(super) links: Arc<[Arc<ShardLink>]>,
+    /// `None`: everything is kept.
+    pub(super) retainer: Option<Retainer>,
 }
 
 /// One shard's syncing thread.
@@ -73,7 +79,7 @@ pub(super) fn start(
     pool: &Arc<Pool>,
     parts: Parts,
 ) -> Result<Threads, StartError> {
-    let Parts { pumps, syncers, watch, sealer, keeper, runners, links } = parts;
+    let Parts { pumps, syncers, watch, sealer, keeper, retainer, runners, links } = parts;
     let starter = Starter { control: Arc::clone(control), pool: Arc::clone(pool), links };
     let kept = Arc::new(Mutex::new(Vec::new()));
     for _ in 0..runners {
@@ -102,7 +108,12 @@ pub(super) fn start(
     let keeper = keeper
         .map(|keeper| starter.spawn("walfan-keeper".into(), move || clear_up(&keeping, &keeper)));
     let keeper = keeper.transpose()?;
-    Ok(Threads { shards, syncers, watch, waker, sealer, keeper, runners: kept })
+    let retaining = Arc::clone(control);
+    let retainer = retainer.map(|retainer| {
+        starter.spawn("walfan-retain".into(), move || retain(&retaining, retainer))
+    });
+    let retainer = retainer.transpose()?;
+    Ok(Threads { shards, syncers, watch, waker, sealer, keeper, retainer, runners: kept })
 }
 
 /// Starts threads that poison the engine when they panic.
@@ -236,6 +247,16 @@ fn wake_waiters(control: &Control) {
     }
 }
 
+/// A stopping or failed engine keeps its logs as they are.
+fn retain(control: &Control, mut retainer: Retainer) {
+    while control.state.check().is_ok() {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        if !retainer.step(Instant::now(), since_1970) {
+            thread::park_timeout(RETAIN_LOOK);
+        }
+    }
+}
+
 fn watch_all(starter: &Starter, mut watch: Watch, keep: &Mutex<Vec<JoinHandle<Option<()>>>>) {
     while starter.control.state.phase() != Phase::Ended {
         let replacements = watch.tick(Instant::now());
@@ -265,6 +286,10 @@ impl Threads {
         inner.control.wake_all();
         inner.control.vitals.wake();
         inner.pool.ring_all();
+        if let Some(retainer) = self.retainer {
+            retainer.thread().unpark();
+            join_until(retainer, until, &mut report.wedged);
+        }
         for syncer in self.syncers {
             join_until(syncer, until, &mut report.wedged);
         }

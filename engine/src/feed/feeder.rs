@@ -69,7 +69,7 @@ impl Feeder {
         if member.mailbox.is_closed() {
             return false;
         }
-        if member.position < self.log.start() {
+        if self.is_behind(&member) {
             member.mailbox.leave(Note::Behind(member.position));
             return true;
         }
@@ -102,6 +102,12 @@ impl Feeder {
         }
     }
 
+    /// Whether something of its shape was dropped that it needs. To be asked after the chunk was
+    /// read that it is to be fed from: what is dropped later is still in there.
+    fn is_behind(&self, member: &Member) -> bool {
+        member.position < self.log.start_of(member.mailbox.name().slot)
+    }
+
     fn feed_cohort(&mut self, wake: WakeMailbox<'_>) -> Result<bool, LogError> {
         self.farthest = !self.farthest;
         let next = if self.farthest { self.cohorts.pop_first() } else { self.cohorts.pop_last() };
@@ -111,14 +117,16 @@ impl Feeder {
             return Ok(false);
         };
         let chunk = match self.log.read(from) {
-            // Dropped since they came here (memory store): who stands there is told so.
+            // Dropped since they came here: who stands there is told so.
             Err(LogError::BelowStart { .. }) => None,
             chunk => chunk?,
         };
         for member in cohort {
             spoke |= match &chunk {
-                Some(chunk) if !member.mailbox.is_closed() => self.feed_member(member, chunk, wake),
-                // What was there was dropped meanwhile (memory store), or the consumer is gone.
+                Some(chunk) if !member.mailbox.is_closed() && !self.is_behind(&member) => {
+                    self.feed_member(member, chunk, wake)
+                }
+                // What was there was dropped meanwhile, or the consumer is gone.
                 _ => self.admit(member, wake),
             };
         }

@@ -11,6 +11,7 @@ use crate::words::{Offset, Slot};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// So many blocks are kept decoded. A block is 1 MiB as it is written, and some times that decoded.
@@ -134,20 +135,28 @@ impl Cache {
         }
     }
 
+    /// Drops what lies below block `number`: what is there now has other numbers.
+    pub(super) fn forget_thinned(&self, number: u64) {
+        let mut held = self.held.lock();
+        held.blocks.retain(|(known, _)| *known >= number);
+        drop(held);
+        self.forget_sealed(0..number);
+    }
+
     /// Drops what lies below block `number`, for good.
     pub(super) fn forget_below(&self, number: u64) {
         let mut held = self.held.lock();
         held.first = held.first.max(number);
         held.blocks.retain(|(known, _)| *known >= number);
         drop(held);
-        self.forget_sealed(number);
+        self.forget_sealed(0..number);
     }
 
-    /// Forgets what the blocks below `number` have for whom: their segments' indexes tell it.
-    pub(super) fn forget_sealed(&self, number: u64) {
+    /// Forgets what these blocks have for whom: their segment's index tells it.
+    pub(super) fn forget_sealed(&self, numbers: Range<u64>) {
         let mut held = self.held.lock();
-        held.touched = held.touched.split_off(&number);
-        held.postings = held.postings.split_off(&number);
+        held.touched.retain(|number, _| !numbers.contains(number));
+        held.postings.retain(|number, _| !numbers.contains(number));
         held.postings_bytes = held.postings.values().map(|postings| postings.bytes()).sum();
     }
 

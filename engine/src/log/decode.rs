@@ -96,6 +96,25 @@ impl Decoder {
         Ok(taken)
     }
 
+    /// Takes the record in `frame`, which starts at byte `at`: a fragment, if it is one to be read.
+    pub(super) fn take(
+        &mut self,
+        frame: Frame<'_>,
+        at: u64,
+        limit: &Limit,
+    ) -> Result<Option<Logged>, Malformed> {
+        match self.record(frame, at, limit)? {
+            Next::Entry(logged) => Ok(Some(logged)),
+            Next::Nothing | Next::Beyond => Ok(None),
+        }
+    }
+
+    /// The relation that the block knows by `number`.
+    pub(super) fn relation(&self, number: u32) -> Result<&Arc<Relation>, Malformed> {
+        let relation = self.relations.get(number as usize);
+        relation.ok_or(Malformed("a relation is unknown"))
+    }
+
     fn record(&mut self, frame: Frame<'_>, at: u64, limit: &Limit) -> Result<Next, Malformed> {
         match frame.kind()? {
             Kind::Relation => {
@@ -110,6 +129,9 @@ impl Decoder {
             Kind::Fragment if limit.is_void(at) => {}
             Kind::Fragment => return self.fragment(frame.payload, limit.readable),
             Kind::Batch | Kind::AddShape | Kind::RemoveShape | Kind::Invalidate => {}
+            Kind::Thinned | Kind::Cut => {
+                return Err(Malformed("a block holds a record of a log's front"));
+            }
         }
         Ok(Next::Nothing)
     }

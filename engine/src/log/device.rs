@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// The writing end, owned by the syncer.
 pub(crate) trait Device: Send {
@@ -31,6 +32,8 @@ pub(crate) trait Device: Send {
     fn row(&self) -> Option<Arc<Row>> {
         None
     }
+    /// Everything was understood: removes what is left over from work that was cut off.
+    fn tidy(&mut self) {}
 }
 
 /// The reading end, shared by all readers.
@@ -57,10 +60,13 @@ pub(crate) trait Storage: Send + Sync {
     fn open(&self, name: &str) -> io::Result<Box<dyn Device>>;
     /// Makes an empty file, in the place of one that may have the name.
     fn create(&self, name: &str) -> io::Result<Box<dyn Device>>;
-    /// Gives a file another name, in the place of one that may have it.
+    /// Gives a file another name, in the place of the file that may have it: the name is the one's
+    /// or the other's, at any moment.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Takes a file away.
+    /// Takes a file's name away. Who has it open can still read it.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// When a file was written to last, as the time since 1970.
+    fn modified(&self, name: &str) -> io::Result<Duration>;
     /// Makes the names durable.
     fn sync(&self) -> io::Result<()>;
 }
@@ -102,6 +108,11 @@ impl Storage for Folder {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.path.join(name))
+    }
+
+    fn modified(&self, name: &str) -> io::Result<Duration> {
+        let modified = fs::metadata(self.path.join(name))?.modified()?;
+        Ok(modified.duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
     fn sync(&self) -> io::Result<()> {

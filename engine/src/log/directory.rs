@@ -4,13 +4,13 @@
 //!
 //! Its meta file is written last and never again, so where it lies everything else lies too.
 
-use super::SEGMENT_BYTES_MAX;
 use super::device::{Folder, Storage};
+use super::files::file_name;
 use super::floor::{FLOOR_BYTES, Floor, FloorError, new_file};
 use super::frame::checksum;
 use super::header::{HEADER_BYTES, Identity};
 use super::recover::RecoverError;
-use super::segments::{Segments, file_name};
+use super::segments::Segments;
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
@@ -159,13 +159,15 @@ impl Directory {
         Ok((Arc::new(Folder::new(&path)), floor_seed(self.id)))
     }
 
-    /// Opens the files of `shard`'s log, for [`recover`](super::recover()).
+    /// The files of `shard`'s log, as large as they are by default.
+    #[cfg(test)]
     pub(crate) fn shard_device(&self, shard: u32) -> Result<Segments, RecoverError> {
-        self.segments(shard, SEGMENT_BYTES_MAX)
+        self.segments(shard, super::SEGMENT_BYTES_MAX)
     }
 
-    /// The same with files of about another size.
-    pub(super) fn segments(&self, shard: u32, bytes_max: u64) -> Result<Segments, RecoverError> {
+    /// Opens the files of `shard`'s log, for [`recover`](super::recover()). New ones are closed
+    /// when they pass `bytes_max`.
+    pub(crate) fn segments(&self, shard: u32, bytes_max: u64) -> Result<Segments, RecoverError> {
         let folder = Arc::new(Folder::new(&self.path));
         Segments::open(folder, self.identity(shard), bytes_max)
     }

@@ -54,6 +54,8 @@ pub(crate) struct Batch {
     pub(super) touched: Touched,
     /// Where in it.
     pub(super) entries: Entries,
+    /// The slots of shapes that it adds and ends, in order, and whether they live then.
+    pub(super) lives: Vec<(u32, bool)>,
 }
 
 impl Batch {
@@ -102,6 +104,8 @@ pub(crate) struct Encoder {
     tracker: Tracker,
     /// The numbers that the fragment being written uses, in the order in which it names them.
     numbers: Vec<u32>,
+    /// See [`Batch::lives`].
+    lives: Vec<(u32, bool)>,
 }
 
 impl Encoder {
@@ -120,6 +124,7 @@ impl Encoder {
             dictionary: Dictionary::default(),
             tracker,
             numbers: Vec::new(),
+            lives: Vec::new(),
         }
     }
 
@@ -177,7 +182,7 @@ impl Encoder {
         self.open_batch();
         let number = self.dictionary.relation(&mut self.bytes, self.seed, relation);
         let number = number.map_err(too_large)?;
-        self.lifecycle(Kind::AddShape, |out| {
+        self.lifecycle(Kind::AddShape, slot, |out| {
             put_add(out, (slot, handle), first, number, definition);
         })
     }
@@ -189,7 +194,7 @@ impl Encoder {
         handle: Handle,
         at: Offset,
     ) -> Result<(), EncodeError> {
-        self.lifecycle(Kind::RemoveShape, |out| put_end(out, slot, handle, at))
+        self.lifecycle(Kind::RemoveShape, slot, |out| put_end(out, slot, handle, at))
     }
 
     /// Logs that a shape was invalidated, and why.
@@ -200,7 +205,7 @@ impl Encoder {
         at: Offset,
         cause: &str,
     ) -> Result<(), EncodeError> {
-        self.lifecycle(Kind::Invalidate, |out| {
+        self.lifecycle(Kind::Invalidate, slot, |out| {
             put_end(out, slot, handle, at);
             put_bytes(out, cause.as_bytes());
         })
@@ -219,7 +224,8 @@ impl Encoder {
             self.position += bytes.len() as u64;
             self.block_bytes += bytes.len();
         }
-        Batch { bytes, position, head_seq, new_block, summary, touched, entries }
+        let lives = std::mem::take(&mut self.lives);
+        Batch { bytes, position, head_seq, new_block, summary, touched, entries, lives }
     }
 
     /// The head of the record for `fragment`, if one is to be written.
@@ -260,11 +266,18 @@ impl Encoder {
         self.bytes.resize(BATCH_FRAME_BYTES, 0);
     }
 
-    fn lifecycle(&mut self, kind: Kind, put: impl FnOnce(&mut Vec<u8>)) -> Result<(), EncodeError> {
+    fn lifecycle(
+        &mut self,
+        kind: Kind,
+        slot: Slot,
+        put: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), EncodeError> {
         self.open_batch();
         let start = frame::open(&mut self.bytes);
         put(&mut self.bytes);
-        frame::close(&mut self.bytes, start, kind, self.seed).map_err(too_large)
+        frame::close(&mut self.bytes, start, kind, self.seed).map_err(too_large)?;
+        self.lives.push((slot.as_u32(), kind == Kind::AddShape));
+        Ok(())
     }
 
     /// Writes what the fragment names and the block does not know yet.

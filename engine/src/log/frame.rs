@@ -27,10 +27,14 @@ pub(super) enum Kind {
     AddShape = 6,
     RemoveShape = 7,
     Invalidate = 8,
+    /// The front of a log that was thinned, and its end.
+    Thinned = 9,
+    /// Slots whose oldest changes were dropped.
+    Cut = 10,
 }
 
 impl Kind {
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 10] = [
         Kind::Batch,
         Kind::Relation,
         Kind::Set,
@@ -39,6 +43,8 @@ impl Kind {
         Kind::AddShape,
         Kind::RemoveShape,
         Kind::Invalidate,
+        Kind::Thinned,
+        Kind::Cut,
     ];
 
     fn from_byte(byte: u8) -> Option<Kind> {

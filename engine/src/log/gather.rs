@@ -41,6 +41,9 @@ impl Gathering {
             Kind::SetDelta => self.delta(payload)?,
             Kind::Fragment => return self.fragment(payload, place).map(Some),
             Kind::Batch | Kind::AddShape | Kind::RemoveShape | Kind::Invalidate => {}
+            Kind::Thinned | Kind::Cut => {
+                return Err(Malformed("a block holds a record of a log's front"));
+            }
         }
         Ok(None)
     }

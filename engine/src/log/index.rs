@@ -5,10 +5,15 @@
 use super::decode::Limit;
 use super::span::Summary;
 use super::survey::{Carried, Head};
-use crate::words::{Lsn, Offset};
+use super::thinned::{Cuts, Thinned};
+use crate::words::{Lsn, Offset, Slot};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// The number of the first block of a log that can be thinned. Those below are for blocks of the
+/// thinned file.
+const ROOM: u64 = 1 << 62;
 
 /// One block: whole batches that decode without anything before them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +76,14 @@ pub(super) enum Place {
 /// All blocks of one log, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// The first segments, without a gap from segment 0 on.
+    /// The blocks of the first file, if it was thinned, and the number of the first of them. It was
+    /// never another's, and is lower than all that follow.
+    front: Vec<Block>,
+    front_first: u64,
+    cuts: Cuts,
+    /// The first segments behind that, without a gap from segment `sealed_first` on.
     sealed: Vec<Sealed>,
+    sealed_first: u32,
     /// The blocks behind them.
     blocks: VecDeque<Block>,
     /// The number of the first of them.
@@ -195,7 +206,7 @@ impl Index {
 
     /// The number of the first segment whose blocks are here, if another one follows it.
     pub(super) fn to_seal(&self) -> Option<u32> {
-        self.begins.front().map(|_| self.sealed.len() as u32)
+        self.begins.front().map(|_| self.sealed_first + self.sealed.len() as u32)
     }
 
     #[cfg(test)]
@@ -204,30 +215,44 @@ impl Index {
     }
 
     /// Drops the blocks of segment `number`, which lies from byte `position` on: its index was
-    /// sealed. The number of the first block that is left.
-    pub(super) fn seal(&mut self, number: u32, position: u64) -> Option<u64> {
+    /// sealed. The numbers of these blocks.
+    pub(super) fn seal(&mut self, number: u32, position: u64) -> Option<Range<u64>> {
         if self.to_seal() != Some(number) {
             return None;
         }
-        let (before, block) = (self.before(), self.first);
+        let (before, block) = (self.sealed_through(), self.first);
         let next = self.begins.pop_front()?;
         let last = self.blocks.drain(..(next - self.first) as usize).next_back();
         let through = last.map_or(before, |block| block.through);
         let end = last.map_or(position, |block| block.position + block.len);
         self.sealed.push(Sealed { block, position, end, through });
         self.first = next;
-        Some(next)
+        Some(block..next)
     }
 
     /// Where the first block with something readable after `after` lies.
     pub(super) fn place(&self, after: Offset) -> Option<Place> {
+        let index = self.front.partition_point(|block| block.through <= after);
+        if let Some(block) = self.front.get(index) {
+            let before = index.checked_sub(1).and_then(|before| self.front.get(before));
+            return Some(Place::Block(View {
+                number: self.front_first + index as u64,
+                position: block.position,
+                len: block.len,
+                from: before.map_or(self.start, |block| block.through),
+                through: block.through,
+                closed: true,
+                is_sealed: false,
+                limit: self.limit.clone(),
+            }));
+        }
         let index = self.sealed.partition_point(|sealed| sealed.through <= after);
         if let Some(sealed) = self.sealed.get(index) {
             let before = index.checked_sub(1).and_then(|before| self.sealed.get(before));
             return Some(Place::Sealed(SealedView {
-                segment: index as u32,
+                segment: self.sealed_first + index as u32,
                 block: sealed.block,
-                from: before.map_or(self.start, |sealed| sealed.through),
+                from: before.map_or(self.front_through(), |sealed| sealed.through),
                 through: sealed.through,
                 limit: self.limit.clone(),
             }));
@@ -239,7 +264,7 @@ impl Index {
             number: self.first + index as u64,
             position: block.position,
             len: block.len,
-            from: before.map_or(self.before(), |block| block.through),
+            from: before.map_or(self.sealed_through(), |block| block.through),
             through: block.through,
             closed: index + 1 < self.blocks.len(),
             is_sealed: false,
@@ -248,13 +273,18 @@ impl Index {
     }
 
     /// The last position before the blocks that are kept here.
-    fn before(&self) -> Offset {
-        self.sealed.last().map_or(self.start, |sealed| sealed.through)
+    fn sealed_through(&self) -> Offset {
+        self.sealed.last().map_or(self.front_through(), |sealed| sealed.through)
+    }
+
+    /// The last position in the thinned file that can be read.
+    fn front_through(&self) -> Offset {
+        self.front.last().map_or(self.start, |block| block.through)
     }
 
     /// The last position that can be read.
     pub(super) fn end(&self) -> Offset {
-        self.blocks.back().map_or(self.before(), |block| block.through)
+        self.blocks.back().map_or(self.sealed_through(), |block| block.through)
     }
 
     /// The number of the last block, if there is any.
@@ -277,9 +307,15 @@ impl Index {
         self.limit.readable
     }
 
-    /// Whether block `number` was not dropped.
+    /// Whether block `number` is as it was: not dropped, and not thinned.
     pub(super) fn holds(&self, number: u64) -> bool {
-        !self.sealed.is_empty() || number >= self.first
+        let front = self.front_first..self.front_first + self.front.len() as u64;
+        number >= self.first_behind_front() || front.contains(&number)
+    }
+
+    /// The number of the first block that was not thinned.
+    pub(super) fn first_behind_front(&self) -> u64 {
+        self.sealed.first().map_or(self.first, |sealed| sealed.block)
     }
 
     /// Everything at or below it was dropped.
@@ -293,7 +329,85 @@ impl Index {
         let first = sealed.or(self.blocks.front().map(|block| block.position));
         let end = self.blocks.back().map(|block| block.position + block.len);
         let end = end.or(self.sealed.last().map(|sealed| sealed.end));
-        end.zip(first).map_or(0, |(end, first)| end - first)
+        let front: u64 = self.front.iter().map(|block| block.len).sum();
+        front + end.zip(first).map_or(0, |(end, first)| end - first)
+    }
+
+    /// Leaves numbers for blocks that were thinned. To be called while there is none.
+    pub(super) fn make_room(&mut self) {
+        self.first = ROOM;
+    }
+
+    /// Everything of `slot` at or below it was dropped, and nothing above.
+    pub(super) fn start_of(&self, slot: Slot) -> Offset {
+        self.cuts.start_of(slot).map_or(self.start, |start| start.max(self.start))
+    }
+
+    pub(super) fn cuts(&self) -> &Cuts {
+        &self.cuts
+    }
+
+    /// The blocks of the thinned file were found, before all others. The last commit may have
+    /// nothing in them any more.
+    pub(super) fn found_thinned(&mut self, front: &Thinned, found: Index, cuts: Cuts) {
+        self.front = found.blocks.into();
+        self.sealed_first = front.last + 1;
+        self.limit.readable = front.last_commit;
+        self.cuts = cuts;
+    }
+
+    /// Where the last block ends.
+    pub(super) fn end_byte(&self) -> u64 {
+        let last = self.blocks.back().map(|block| block.position + block.len);
+        last.or(self.sealed.last().map(|sealed| sealed.end)).unwrap_or(0)
+    }
+
+    /// Whether segment `number`, which ends at byte `end`, and all before it are sealed, readable
+    /// and at or below `mark`, and nothing of it goes on behind.
+    pub(super) fn is_complete(&self, number: u32, end: u64, mark: Lsn) -> bool {
+        let index = number.checked_sub(self.sealed_first).map(|index| index as usize);
+        let Some((index, last)) = index.and_then(|at| Some((at, self.sealed.get(at)?))) else {
+            return false;
+        };
+        let next = self.sealed.get(index + 1).map_or(self.first, |next| next.block);
+        let open = self.open.first().map_or(u64::MAX, |&(block, _)| block);
+        let goes_on = |range: &Range<u64>| range.start < end && range.end > end;
+        (last.through.is_commit_mark() || last.through == self.start)
+            && last.through.commit <= mark
+            && next <= open
+            && !self.limit.void.iter().any(goes_on)
+    }
+
+    /// The blocks of the thinned file, their positions and lengths; the last commit through segment
+    /// `number`; and how all that is read.
+    pub(super) fn before(&self, number: u32) -> (Vec<(u64, u64)>, Lsn, Limit) {
+        let index = number.checked_sub(self.sealed_first);
+        let last = index.and_then(|index| self.sealed.get(index as usize));
+        let through = last.map_or(self.front_through(), |sealed| sealed.through);
+        let front = self.front.iter().map(|block| (block.position, block.len)).collect();
+        (front, through.commit, self.limit.clone())
+    }
+
+    /// Puts the blocks of `found`, which is what `front` tells of, in the place of those of the
+    /// segments that it stands for.
+    pub(super) fn replace(&mut self, front: &Thinned, found: Index, cuts: Cuts) {
+        let gone = (front.last + 1).saturating_sub(self.sealed_first) as usize;
+        let last = self.sealed.drain(..gone.min(self.sealed.len())).next_back();
+        let last = last.map_or(self.front_through(), |sealed| sealed.through);
+        self.sealed_first = front.last + 1;
+        self.front_first += self.front.len() as u64;
+        self.front = found.blocks.into();
+        let now = self.front_through();
+        // What holds nothing to be read is through where what is before it is.
+        let sealed = self.sealed.iter_mut().take_while(|sealed| sealed.through == last);
+        let lowered = sealed.map(|sealed| sealed.through = now).count();
+        if lowered == self.sealed.len() {
+            let empty = self.blocks.iter_mut().take_while(|block| block.through == last);
+            empty.for_each(|block| block.through = now);
+        }
+        let left = self.limit.void.iter().filter(|range| range.end > front.next).cloned();
+        self.limit.void = left.collect();
+        self.cuts = cuts;
     }
 
     /// Forgets the blocks that hold nothing above `through`. The last block stays, and so does one
@@ -319,72 +433,4 @@ impl Index {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::iter;
-    use std::ops::Range;
-
-    fn commits(lsn: u64) -> Summary {
-        let commits = Some((Lsn::new(lsn), Lsn::new(lsn)));
-        Summary { commits, through: Lsn::new(lsn), ..Summary::default() }
-    }
-
-    fn opens(lsn: u64, op: u64) -> Summary {
-        Summary { open: Some(Offset::new(Lsn::new(lsn), op)), ..Summary::default() }
-    }
-
-    fn block_after(index: &Index, lsn: u64, op: u64) -> Option<u64> {
-        match index.place(Offset::new(Lsn::new(lsn), op)) {
-            Some(Place::Block(view)) => Some(view.number),
-            Some(Place::Sealed(_)) => panic!("nothing was sealed"),
-            None => None,
-        }
-    }
-
-    #[test]
-    fn a_transaction_over_blocks_becomes_readable_in_all_of_them_at_its_commit() {
-        let mut index = Index::default();
-        index.publish(0, 10, true, &commits(5));
-        index.publish(10, 10, false, &opens(9, 6));
-        index.publish(20, 10, true, &Summary::default());
-        index.publish(30, 10, true, &opens(9, 20));
-        assert_eq!(block_after(&index, 5, u64::MAX), None);
-        index.publish(40, 10, true, &commits(9));
-        assert_eq!(block_after(&index, 5, u64::MAX), Some(0));
-        assert_eq!(block_after(&index, 9, 5), Some(0));
-        assert_eq!(block_after(&index, 9, 6), Some(2));
-        assert_eq!(block_after(&index, 9, 20), Some(3));
-        assert_eq!(block_after(&index, 9, u64::MAX), None);
-    }
-
-    #[test]
-    fn trimming_keeps_the_last_block_and_the_open_transaction() {
-        let mut index = Index::default();
-        index.publish(0, 10, true, &commits(5));
-        index.publish(10, 10, true, &commits(6));
-        index.publish(20, 10, false, &opens(9, 6));
-        index.publish(30, 10, true, &opens(9, 8));
-        assert_eq!(index.trim(Lsn::new(8)), Some((1, 10)));
-        assert_eq!((index.start(), index.bytes()), (Offset::commit_mark(Lsn::new(5)), 30));
-        index.publish(40, 10, false, &commits(9));
-        assert_eq!(index.trim(Lsn::new(8)), Some((1, 10)));
-        assert_eq!(index.trim(Lsn::new(9)), Some((2, 30)));
-        assert_eq!(index.bytes(), 20);
-    }
-
-    #[test]
-    fn trimming_forgets_what_was_void_in_dropped_blocks_only() {
-        let mut index = Index::default();
-        let void =
-            |from, lsn| Summary { void: iter::once(from..from + 5).collect(), ..commits(lsn) };
-        index.publish(0, 10, true, &void(0, 5));
-        index.publish(10, 10, true, &void(12, 6));
-        index.publish(20, 10, true, &void(25, 7));
-        index.trim(Lsn::new(4));
-        assert_eq!(*index.limit.void, [0..5, 12..17, 25..30]);
-        index.trim(Lsn::new(5));
-        assert_eq!(*index.limit.void, [12..17, 25..30]);
-        index.trim(Lsn::new(9));
-        assert_eq!(*index.limit.void, [Range { start: 25, end: 30 }]);
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ mod device;
 mod dictionary;
 mod directory;
 mod encode;
+mod files;
 mod floor;
 mod frame;
 mod gather;
@@ -24,10 +25,12 @@ mod index;
 mod json;
 mod pages;
 mod postings;
+mod quota;
 mod read;
 mod record;
 mod records;
 mod recover;
+mod rewrite;
 mod scan;
 mod sealed;
 mod segments;
@@ -37,6 +40,8 @@ mod simulated;
 mod span;
 mod store;
 mod survey;
+mod thin;
+mod thinned;
 mod wire;
 
 pub use directory::OpenError;
@@ -51,16 +56,17 @@ pub(crate) use frame::checksum;
 pub(crate) use json::write_initial_line;
 pub(crate) use read::read_shape;
 pub(crate) use record::put_definition;
-pub(crate) use recover::{Recovered, RecoveredShape, recover};
+pub(crate) use recover::{RecoverError, Recovered, RecoveredShape, recover};
 #[cfg(all(any(test, feature = "testing"), not(loom)))]
 pub(crate) use simulated::SimulatedDisk;
 pub(crate) use store::{Log, LogError, Syncer, in_memory};
+pub(crate) use thin::{Retention, Step, Thinner};
 pub(crate) use wire::{Malformed, Reader, put_number, put_offset};
 
 /// A block is closed when it has passed this many bytes.
 pub(crate) const BLOCK_BYTES_MAX: usize = 1 << 20;
-/// A new file is begun when a shard's last one has passed this many bytes.
-const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// A new file is begun when a shard's last one has passed this many bytes, by default.
+pub(crate) const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
 #[cfg(test)]
 pub(crate) use tests::{Contents, Disk};

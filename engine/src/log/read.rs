@@ -164,14 +164,20 @@ impl fmt::Debug for LoggedChange {
     }
 }
 
-/// Reads what `slot` was delivered after `after`. Who goes on at each page's `through` gets each
-/// change once, in order, and only of transactions whose commit is durable.
+/// Reads what `slot` was delivered after `after`, which must not lie below where its log begins.
+/// Who goes on at each page's `through` gets each change once, in order, and only of transactions
+/// whose commit is durable.
 pub(crate) fn read_shape(
     log: &Log,
     slot: Slot,
     after: Offset,
     limits: ReadLimits,
 ) -> Result<Page, LogError> {
+    let is_above_start = || {
+        let start = log.start_of(slot);
+        if after < start { Err(LogError::BelowStart { after, start }) } else { Ok(()) }
+    };
+    is_above_start()?;
     let mut page = Page { changes: Vec::new(), through: after, up_to_date: false };
     let mut room = Room { left: limits };
     let (mut scanned, mut trail) = (0, Trail::default());
@@ -204,6 +210,8 @@ pub(crate) fn read_shape(
         }
         page.through = chunk.through;
     }
+    // What was dropped meanwhile may be missing.
+    is_above_start()?;
     page.mark_last();
     Ok(page)
 }

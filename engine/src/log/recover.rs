@@ -20,6 +20,7 @@ use super::shelf::{Shelf, build};
 use super::span::Tracker;
 use super::store::{Log, Syncer};
 use super::survey::{Carried, Extent, First, Flaw, Head, Survey, Tail};
+use super::thinned::{Cuts, Front};
 use super::wire::Malformed;
 use crate::words::{Handle, Lsn, Offset, Relation, ShapeDefinition, Slot};
 use foldhash::fast::RandomState;
@@ -106,7 +107,10 @@ pub(crate) fn recover(
     };
     let mut pass = Pass::new(&*reader, seed);
     let row = device.row();
-    let start = row.iter().try_fold(HEADER_BYTES as u64, |_, row| pass.sealed(row));
+    let start = match &row {
+        Some(row) => pass.front(row).and_then(|start| pass.sealed(row, start)),
+        None => Ok(HEADER_BYTES as u64),
+    };
     let mut scanner = Scanner::new(&*reader, seed, start.map_err(flawed)?, device.len());
     let survey = Survey::scan(&mut scanner).map_err(flawed)?;
     let (end, is_torn) = (survey.end, survey.is_torn);
@@ -129,6 +133,7 @@ pub(crate) fn recover(
     // A process that was killed may have written what it never synced; from here on it counts.
     let synced = device.sync();
     synced.map_err(|source| RecoverError::Sync { file: file.clone(), source })?;
+    device.tidy();
     let recovered = pass.finish(device, block_bytes_max, cut);
     if let Some(bytes) = recovered.cut {
         tracing::info!(file, position = end, bytes, "a torn tail was cut off");
@@ -173,8 +178,10 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(reader: &'a dyn ReadAt, seed: u32) -> Pass<'a> {
         let (seq, next_slot, max_handle) = (0, 0, None);
-        let (tracker, void, index, postings) = Default::default();
+        let (tracker, void, postings) = Default::default();
         let (missing, relations, shapes) = Default::default();
+        let mut index = Index::default();
+        index.make_room();
         Pass {
             reader,
             seed,
@@ -191,11 +198,33 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Takes all segments but the last, from their indexes where these can be read; the byte at
-    /// which the last one's frames begin.
-    fn sealed(&mut self, row: &Row) -> Result<u64, Flaw> {
-        let mut start = HEADER_BYTES as u64;
-        for number in 0..row.last() {
+    /// Takes the first file, if it was thinned; the byte at which the frames behind it begin.
+    fn front(&mut self, row: &Row) -> Result<u64, Flaw> {
+        let Some((thinned, len)) = row.front() else { return Ok(HEADER_BYTES as u64) };
+        let Front { starts, bytes } = Front::read(self.reader, self.seed, &thinned, len)?;
+        let mut scanner = Scanner::new(self.reader, self.seed, bytes.start, bytes.end);
+        let survey = Survey::scan(&mut scanner)?;
+        if survey.is_torn {
+            let reason = Malformed("no record here, in a file that was thinned");
+            return Err(Flaw::Damaged(Damage { position: survey.end, reason }));
+        }
+        let Survey { head, index, postings, .. } = survey;
+        let records = self.records(&head)?;
+        self.segment(bytes, &head, records)?;
+        // Its batches are numbered by themselves, and what was last given out may be gone.
+        self.seq = thinned.seq;
+        self.next_slot = self.next_slot.max(thinned.next_slot);
+        self.max_handle = self.max_handle.max(thinned.max_handle);
+        self.index.found_thinned(&thinned, index, Cuts::new(&starts));
+        let known = (0..).zip(postings);
+        self.postings = known.filter_map(|(number, known)| Some((number, known?))).collect();
+        Ok(thinned.next)
+    }
+
+    /// Takes all segments behind that but the last, from their indexes where these can be read; the
+    /// byte at which the last one's frames begin. The first of all begins at byte `start`.
+    fn sealed(&mut self, row: &Row, mut start: u64) -> Result<u64, Flaw> {
+        for number in row.whole() {
             let Some(owner) = row.owner(number) else { break };
             let (mut head, mut is_found) = Shelf::head(row, &owner)?;
             let mut records = self.records(&head);
@@ -223,7 +252,7 @@ impl<'a> Pass<'a> {
         let first = self.index.next();
         self.index.join(start..end, &head, Some(index));
         let known = (first..).zip(postings);
-        self.postings = known.filter_map(|(number, known)| Some((number, known?))).collect();
+        self.postings.extend(known.filter_map(|(number, known)| Some((number, known?))));
         Ok(())
     }
 
@@ -341,6 +370,7 @@ impl<'a> Pass<'a> {
         let shelf = device.row().map(|row| Shelf::new(row, missing));
         let log = Log::new(device.reader(), seed, self.index, last_commit, shelf);
         self.postings.into_iter().for_each(|(number, known)| log.know(number, known));
+        log.set_living(self.shapes.keys().map(|slot| slot.as_u32()).collect());
         let resume = Resume { seed, position, next_seq, through: last_commit, block_bytes };
         Recovered {
             shapes: self.shapes.into_values().collect(),

@@ -1,24 +1,32 @@
 //! Segments: one shard's log as a row of files, seen as one run of bytes. A new file is begun where
 //! a block begins and the last one is large enough; what is in the ones before was synced before
-//! that, and is never written again.
+//! that, and is never written again. The first one may stand in the place of several that were
+//! thinned: it then holds fewer bytes than lie before the next one, and behind them there are none.
 //!
 //! The order that a power cut demands: the new file's header is synced under another name, then it
 //! gets its own, then the folder is synced, and only then is a batch written to it. So a file that
-//! has its name has its header, and where there is a next file, this one is whole.
+//! has its name has its header, and where there is a next file, this one is whole. A first file
+//! that takes the place of others is synced under another name too, is given theirs, the folder is
+//! synced, and only then are the others removed: what a power cut leaves of these is passed over.
 
 use super::device::{Device, ReadAt, Storage};
+use super::files::{OpenFiles, file_name, file_number, index_name, index_number};
+use super::frame::{self, Kind, Parsed};
 use super::header::{HEADER_BYTES, HeaderError, Identity, SEGMENT_HEADER_BYTES};
 use super::recover::RecoverError;
 use super::sealed::Owner;
+use super::thinned::Thinned;
 use parking_lot::{Mutex, RwLock};
-use std::collections::VecDeque;
 use std::io;
+use std::iter;
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// So many files of a shard are kept open to read, however many there are; and so many indexes.
-const OPEN_MAX: usize = 16;
 /// What is written under another name first.
 const NEW: &str = ".new";
+/// The record of a thinned file is shorter.
+const THINNED_BYTES_MAX: u64 = 128;
 
 /// The writing end.
 pub(crate) struct Segments {
@@ -29,10 +37,12 @@ pub(crate) struct Segments {
     last: Box<dyn Device>,
     /// A file is large enough when it has passed this many bytes.
     segment_bytes_max: u64,
+    /// Files that nobody needs any more.
+    left_over: Vec<String>,
 }
 
 /// The reading end, and the indexes beside it. `segments` is locked for a look-up, and for a push
-/// when a file is begun; `open` and `open_indexes` by readers alone.
+/// when a file is begun or the first ones are thinned; `open` and `open_indexes` by readers alone.
 pub(crate) struct Row {
     storage: Arc<dyn Storage>,
     identity: Identity,
@@ -44,37 +54,6 @@ pub(crate) struct Row {
     open_indexes: Mutex<OpenFiles<(Arc<dyn ReadAt>, u64)>>,
 }
 
-/// The files that were read last, by their segment's number; the last one last.
-struct OpenFiles<T> {
-    files: VecDeque<(u32, T)>,
-}
-
-impl<T> Default for OpenFiles<T> {
-    fn default() -> OpenFiles<T> {
-        OpenFiles { files: VecDeque::new() }
-    }
-}
-
-impl<T: Clone> OpenFiles<T> {
-    fn get(&mut self, number: u32, open: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let known = self.files.iter().position(|(known, _)| *known == number);
-        let entry = match known.and_then(|index| self.files.remove(index)) {
-            Some(entry) => entry,
-            None => (number, open()?),
-        };
-        if self.files.len() == OPEN_MAX {
-            self.files.pop_front();
-        }
-        let file = entry.1.clone();
-        self.files.push_back(entry);
-        Ok(file)
-    }
-
-    fn close(&mut self, number: u32) {
-        self.files.retain(|(known, _)| *known != number);
-    }
-}
-
 #[derive(Clone)]
 struct Segment {
     number: u32,
@@ -83,32 +62,18 @@ struct Segment {
     /// The position of its first byte, and how many bytes of the file lie before that.
     first: u64,
     head: u64,
+    /// The first file, which another one may take the name of: who has looked it up reads this one.
+    bytes: Option<Arc<dyn ReadAt>>,
+    /// What it says of itself and where its bytes end, if it was thinned.
+    thinned: Option<(Thinned, u64)>,
 }
 
 impl Segment {
     fn new(device: &dyn Device, number: u32, first: u64) -> Segment {
         let head = if number == 0 { 0 } else { SEGMENT_HEADER_BYTES as u64 };
-        Segment { number, name: device.reader().name().into(), first, head }
+        let bytes = (number == 0).then(|| device.reader());
+        Segment { number, name: device.reader().name().into(), first, head, bytes, thinned: None }
     }
-}
-
-/// The name of a shard's file. The first one's header is a part of the run, and is made with the
-/// directory.
-pub(super) fn file_name(shard: u32, number: u32) -> String {
-    match number {
-        0 => format!("shard-{shard:03}.log"),
-        number => format!("shard-{shard:03}-{number:06}.log"),
-    }
-}
-
-/// The name of the index that lies beside segment `number`.
-pub(super) fn index_name(shard: u32, number: u32) -> String {
-    format!("shard-{shard:03}-{number:06}.idx")
-}
-
-fn file_number(shard: u32, name: &str) -> Option<u32> {
-    let digits = name.strip_prefix(&format!("shard-{shard:03}-"))?.strip_suffix(".log")?;
-    digits.parse().ok().filter(|&number| file_name(shard, number) == name)
 }
 
 impl Segments {
@@ -129,29 +94,48 @@ impl Segments {
             let read = |source| RecoverError::Read { file: storage.path_of(&name), source };
             storage.open(&name).map_err(read)
         };
+        let missing = |number| RecoverError::Read {
+            file: storage.path_of(&file_name(shard, number)),
+            source: io::ErrorKind::NotFound.into(),
+        };
         let mut last = open(0)?;
         let name = last.reader().name().to_owned();
         let mut segments = vec![Segment::new(&*last, 0, 0)];
-        for (expected, number) in (1..).zip(numbers) {
-            if number != expected {
-                let file = storage.path_of(&file_name(shard, expected));
-                let source = io::ErrorKind::NotFound.into();
-                return Err(RecoverError::Read { file, source });
+        let thinned = thinned(&*last, identity.seed());
+        let thinned =
+            thinned.map_err(|source| RecoverError::Read { file: name.clone(), source })?;
+        let new = |number| format!("{}{NEW}", file_name(shard, number));
+        let mut left_over = vec![new(0)];
+        let (mut first, mut next_first) = (1, last.len());
+        if let Some(found @ Thinned { last: replaced, next, .. }) = thinned {
+            segments.iter_mut().for_each(|front| front.thinned = Some((found, last.len())));
+            numbers.retain(|number| *number > replaced);
+            left_over.extend(replaced_by(shard, &names, replaced));
+            (first, next_first) = (replaced.saturating_add(1), next);
+            // There is always one behind it.
+            if numbers.is_empty() {
+                return Err(missing(first));
             }
-            let end =
-                segments.last().map_or(0, |segment| segment.first + last.len() - segment.head);
+        }
+        for (expected, number) in (first..).zip(numbers) {
+            if number != expected {
+                return Err(missing(expected));
+            }
             let next = open(number)?;
-            check_header(&*next, &identity, number, end)?;
-            segments.push(Segment::new(&*next, number, end));
+            check_header(&*next, &identity, number, next_first)?;
+            segments.push(Segment::new(&*next, number, next_first));
+            next_first += next.len() - SEGMENT_HEADER_BYTES as u64;
             last = next;
         }
         if segments.len() > 1 {
             // A process that was killed, or whose disk failed, may have given the last file its
-            // name and not made that durable; from here on batches in it count.
-            let name = file_name(shard, segments.len() as u32 - 1);
-            let unsynced = |source| RecoverError::Sync { file: storage.path_of(&name), source };
+            // name, or the first one another's, and not made that durable; from here on batches in
+            // the one count, and what the other stands for is removed.
+            let name = segments.last().map_or_else(String::new, |last| last.name.to_string());
+            let unsynced = |source| RecoverError::Sync { file: name, source };
             storage.sync().map_err(unsynced)?;
         }
+        left_over.retain(|name| names.contains(name));
         let row = Arc::new(Row {
             storage: Arc::clone(&storage),
             identity,
@@ -160,12 +144,40 @@ impl Segments {
             open: Mutex::default(),
             open_indexes: Mutex::default(),
         });
-        Ok(Segments { storage, identity, row, last, segment_bytes_max })
+        Ok(Segments { storage, identity, row, last, segment_bytes_max, left_over })
+    }
+
+    /// The same files, for who thins them.
+    pub(crate) fn files(&self) -> Files {
+        Files { row: Arc::clone(&self.row) }
     }
 
     fn last_segment(&self) -> Segment {
         self.row.segments.read().last().expect("there is always one").clone()
     }
+}
+
+/// Those of `names` in whose place the first file stands, which replaced those through `last`. What
+/// lies beside them, and beside itself, is not looked at any more, whatever it is.
+fn replaced_by(shard: u32, names: &[String], last: u32) -> impl Iterator<Item = String> {
+    let is_replaced = move |name: &&String| {
+        let number = file_number(shard, name).or(index_number(shard, name));
+        number.is_some_and(|number| number <= last)
+    };
+    names.iter().filter(is_replaced).cloned()
+}
+
+/// What the first file of a log says of itself, if it was thinned.
+fn thinned(device: &dyn Device, seed: u32) -> io::Result<Option<Thinned>> {
+    let len = device.len().saturating_sub(HEADER_BYTES as u64).min(THINNED_BYTES_MAX);
+    let mut bytes = vec![0; len as usize];
+    device.reader().read_at(&mut bytes, HEADER_BYTES as u64)?;
+    // What is no whole record is found out when the file is read.
+    let Parsed::Frame(frame) = frame::parse(&bytes, seed) else { return Ok(None) };
+    if frame.kind() != Ok(Kind::Thinned) {
+        return Ok(None);
+    }
+    Thinned::read(frame.payload).map(Some).map_err(io::Error::other)
 }
 
 fn check_header(
@@ -219,7 +231,7 @@ impl Device for Segments {
         if end - first < self.segment_bytes_max {
             return Ok(false);
         }
-        let number = self.row.segments.read().len() as u32;
+        let number = self.last_segment().number + 1;
         let name = file_name(self.identity.shard, number);
         let new = format!("{name}{NEW}");
         let mut file = self.storage.create(&new)?;
@@ -236,6 +248,102 @@ impl Device for Segments {
     fn row(&self) -> Option<Arc<Row>> {
         Some(Arc::clone(&self.row))
     }
+
+    fn tidy(&mut self) {
+        self.row.remove(std::mem::take(&mut self.left_over));
+    }
+}
+
+/// A log's files, as who thins them sees them.
+pub(crate) struct Files {
+    row: Arc<Row>,
+}
+
+/// A file that is not written to any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whole {
+    pub(super) number: u32,
+    /// Where the next one begins.
+    pub(super) next: u64,
+}
+
+impl Files {
+    pub(super) fn identity(&self) -> &Identity {
+        &self.row.identity
+    }
+
+    /// What an operator knows the first file by.
+    pub(super) fn name(&self) -> String {
+        self.row.name.clone()
+    }
+
+    /// The files that can be thinned, the oldest first: those that were not yet, and are whole.
+    pub(super) fn whole(&self) -> Vec<Whole> {
+        let segments = self.row.segments.read();
+        let nexts = segments.iter().skip(1).map(|segment| segment.first);
+        let whole = segments.iter().zip(nexts).filter(|(segment, _)| segment.thinned.is_none());
+        whole.map(|(segment, next)| Whole { number: segment.number, next }).collect()
+    }
+
+    /// What the first file says of itself and how many bytes it has, if it was thinned.
+    pub(super) fn front(&self) -> Option<(Thinned, u64)> {
+        self.row.front()
+    }
+
+    /// When the file `number` was written to last, as the time since 1970.
+    pub(super) fn modified(&self, number: u32) -> io::Result<Duration> {
+        self.row.storage.modified(&file_name(self.row.identity.shard, number))
+    }
+
+    fn new_name(&self) -> String {
+        format!("{}{NEW}", file_name(self.row.identity.shard, 0))
+    }
+
+    /// A new file, which may take the first ones' place.
+    pub(super) fn create(&self) -> io::Result<Box<dyn Device>> {
+        self.row.storage.create(&self.new_name())
+    }
+
+    /// Removes it again.
+    pub(super) fn discard(&self) {
+        self.row.remove(vec![self.new_name()]);
+    }
+
+    /// Gives the new file, which is synced, the first one's name, durably.
+    pub(super) fn rename(&self) -> io::Result<()> {
+        self.row.storage.rename(&self.new_name(), &file_name(self.row.identity.shard, 0))?;
+        self.row.storage.sync()
+    }
+
+    /// From here on `bytes`, `len` of them, are the first file, for who looks it up after this. The
+    /// files that are not needed any more.
+    pub(super) fn replace(
+        &self,
+        bytes: Arc<dyn ReadAt>,
+        len: u64,
+        thinned: Thinned,
+    ) -> Vec<String> {
+        let mut segments = self.row.segments.write();
+        let gone = segments.partition_point(|segment| segment.first < thinned.next);
+        let gone: Vec<_> = segments.drain(1.min(gone)..gone).collect();
+        if let Some(front) = segments.first_mut() {
+            (front.bytes, front.thinned) = (Some(bytes), Some((thinned, len)));
+        }
+        let shard = self.row.identity.shard;
+        let names = gone.iter().map(|segment| file_name(shard, segment.number));
+        let indexes = iter::once(0).chain(gone.iter().map(|segment| segment.number));
+        names.chain(indexes.map(|number| index_name(shard, number))).collect()
+    }
+
+    pub(super) fn remove(&self, names: Vec<String>) {
+        let shard = self.row.identity.shard;
+        let files: Vec<_> = names.iter().filter_map(|name| file_number(shard, name)).collect();
+        let indexes: Vec<_> = names.iter().filter_map(|name| index_number(shard, name)).collect();
+        self.row.remove(names);
+        // What is open takes its room on the disk. Nobody can open one of them again.
+        files.into_iter().for_each(|number| self.row.open.lock().close(number));
+        indexes.into_iter().for_each(|number| self.row.open_indexes.lock().close(number));
+    }
 }
 
 impl Row {
@@ -247,26 +355,55 @@ impl Row {
         (found.clone(), segments.get(next).map(|segment| segment.first))
     }
 
-    /// The bytes of file `number`.
-    fn bytes(&self, number: u32) -> io::Result<Arc<dyn ReadAt>> {
-        let name = file_name(self.identity.shard, number);
-        let open = || Ok(self.storage.open(&name)?.reader());
-        self.open.lock().get(number, open)
+    /// Removes files that nobody needs. One that stays is passed over, and removed at the next
+    /// start.
+    fn remove(&self, names: Vec<String>) {
+        for name in names {
+            match self.storage.remove(&name) {
+                Ok(()) => {}
+                // An index may never have been written.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let file = self.storage.path_of(&name);
+                    tracing::warn!(file, %error, "a file that is not needed any more stays");
+                }
+            }
+        }
     }
 
-    /// The number of the last file.
-    pub(super) fn last(&self) -> u32 {
-        self.segments.read().len() as u32 - 1
+    /// The bytes of `segment`.
+    fn bytes(&self, segment: Segment) -> io::Result<Arc<dyn ReadAt>> {
+        if let Some(bytes) = segment.bytes {
+            return Ok(bytes);
+        }
+        let name = file_name(self.identity.shard, segment.number);
+        let open = || Ok(self.storage.open(&name)?.reader());
+        self.open.lock().get(segment.number, open)
+    }
+
+    /// What the first file says of itself and how many bytes it has, if it was thinned.
+    pub(super) fn front(&self) -> Option<(Thinned, u64)> {
+        self.segments.read().first().and_then(|segment| segment.thinned)
+    }
+
+    /// The numbers of the files that are whole and were not thinned, the oldest first.
+    pub(super) fn whole(&self) -> Range<u32> {
+        let segments = self.segments.read();
+        let first = segments.iter().find(|segment| segment.thinned.is_none());
+        let number = |segment: Option<&Segment>| segment.map_or(0, |segment| segment.number);
+        number(first)..number(segments.last())
     }
 
     /// Whose index it is that lies beside file `number`: where its frames begin, and where the next
-    /// file does. The last one has none.
+    /// file does. The last one has none, nor has one that was thinned, or is gone by that.
     pub(super) fn owner(&self, number: u32) -> Option<Owner> {
         let segments = self.segments.read();
-        let [this, next] = segments.get(number as usize..)?.first_chunk()?;
+        let found = segments.binary_search_by_key(&number, |segment| segment.number).ok()?;
+        let [this, next] = segments.get(found..)?.first_chunk()?;
         // The first file's header is a part of the run.
         let header = if number == 0 { HEADER_BYTES as u64 } else { 0 };
-        Some(Owner { identity: self.identity, number, bytes: this.first + header..next.first })
+        let bytes = this.first + header..next.first;
+        this.thinned.is_none().then_some(Owner { identity: self.identity, number, bytes })
     }
 
     /// The index beside file `number`, and its length.
@@ -308,11 +445,12 @@ impl ReadAt for Row {
 
     fn read_at(&self, mut into: &mut [u8], mut position: u64) -> io::Result<()> {
         while !into.is_empty() {
-            let (Segment { number, first, head, .. }, next) = self.find(position);
+            let (segment, next) = self.find(position);
+            let Segment { first, head, .. } = segment;
             let held = next.map_or(u64::MAX, |next| next - position);
             let len = usize::try_from(held).map_or(into.len(), |held| held.min(into.len()));
             let (front, rest) = into.split_at_mut(len);
-            self.bytes(number)?.read_at(front, position - first + head)?;
+            self.bytes(segment)?.read_at(front, position - first + head)?;
             (into, position) = (rest, position + len as u64);
         }
         Ok(())
@@ -326,6 +464,7 @@ impl ReadAt for Row {
 #[cfg(test)]
 mod tests {
     use super::super::device::Folder;
+    use super::super::files::OPEN_MAX;
     use super::*;
 
     #[test]

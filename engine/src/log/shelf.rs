@@ -140,8 +140,8 @@ impl Shelf {
         if let Some(table) = self.tables.lock().get(number) {
             return Ok(table);
         }
-        let found =
-            self.file(number).and_then(|(file, len)| Table::read(&self.owner(number), &*file, len));
+        let owner = self.owner(number)?;
+        let found = self.file(number).and_then(|(file, len)| Table::read(&owner, &*file, len));
         let table = found.or_else(|_| self.restore(number))?;
         Ok(self.keep(number, table))
     }
@@ -152,14 +152,25 @@ impl Shelf {
         table
     }
 
-    fn owner(&self, number: u32) -> Owner {
-        self.row.owner(number).expect("what is sealed has another segment behind it")
+    /// Whose index it is. Of a segment that was thinned while somebody was on the way to it there
+    /// is none any more: who gets that error looks again.
+    fn owner(&self, number: u32) -> Result<Owner, LogError> {
+        self.row.owner(number).ok_or_else(|| {
+            let (file, source) = (self.row.index_path(number), io::ErrorKind::NotFound.into());
+            LogError::Read { file, position: 0, source }
+        })
+    }
+
+    /// Where the blocks of segment `number` lie, and how long they are.
+    pub(super) fn blocks(&self, number: u32) -> Result<Vec<(u64, u64)>, LogError> {
+        let table = self.table(number)?;
+        Ok(table.blocks.iter().map(|block| (block.position, block.len)).collect())
     }
 
     /// Builds an index that is missing or wrong, and writes it.
     fn restore(&self, number: u32) -> Result<Table, LogError> {
         let _one = self.writing.lock();
-        let owner = self.owner(number);
+        let owner = self.owner(number)?;
         // Another one may have been first.
         let whole = self.file(number).and_then(|(file, len)| {
             let table = Table::read(&owner, &*file, len)?;
@@ -207,13 +218,17 @@ impl Shelf {
     /// Builds and writes an index that recovery found missing. False: there is none.
     pub(super) fn restore_missing(&self) -> Result<bool, LogError> {
         let Some(number) = self.missing.lock().pop_first() else { return Ok(false) };
+        if self.row.owner(number).is_none() {
+            // It was thinned since.
+            return Ok(true);
+        }
         self.restore(number).map(|_| true)
     }
 
     /// Builds and writes the index of segment `number`; where the segment begins.
     pub(super) fn seal(&self, number: u32) -> Result<u64, SealError> {
         let _one = self.writing.lock();
-        let owner = self.owner(number);
+        let owner = self.owner(number)?;
         let (_, image) = self.build(&owner)?;
         let written = self.row.write_index(number, &image);
         let file = || self.row.index_path(number);
@@ -223,7 +238,11 @@ impl Shelf {
 
     /// The index of `segment` is not that of the segment as it was when it was sealed.
     pub(super) fn unlike(&self, segment: &SealedView) -> LogError {
-        let position = self.owner(segment.segment).bytes.start;
+        let owner = match self.owner(segment.segment) {
+            Ok(owner) => owner,
+            Err(gone) => return gone,
+        };
+        let position = owner.bytes.start;
         let reason = Malformed("the segment does not hold what it held when it was sealed");
         Damage { position, reason }.within(&*self.row)
     }

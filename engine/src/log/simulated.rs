@@ -2,13 +2,15 @@
 //! power cut, in any part, and fails at the operation that it is told to.
 
 use super::device::{Device, ReadAt, Storage};
+use super::files::file_name;
 use super::header::Identity;
 use super::recover::{RecoverError, Recovered, recover};
-use super::segments::{Segments, file_name};
+use super::segments::Segments;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a disk writes as a whole. Real ones write 512 bytes at least; our batches are small.
 const SECTOR_BYTES: usize = 32;
@@ -169,6 +171,10 @@ impl Storage for SimulatedDisk {
             state.names_then.push(state.names.clone());
             Ok(())
         })?
+    }
+
+    fn modified(&self, _name: &str) -> io::Result<Duration> {
+        Ok(Duration::ZERO)
     }
 
     fn sync(&self) -> io::Result<()> {

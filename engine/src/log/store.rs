@@ -12,7 +12,8 @@ use super::shelf::{SealError, Shelf, Trail};
 use super::span::Summary;
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{Lsn, Offset, Slot, Touched};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use roaring::RoaringBitmap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -48,6 +49,12 @@ pub(crate) enum LogError {
     /// Bytes that are durable are not what was written. Nothing was changed.
     #[error("{file}: damaged at byte {position}: {reason}; restore the directory from a copy")]
     Damaged { file: String, position: u64, reason: String },
+    /// Old files could not be thinned; they are as they were.
+    #[error(
+        "{file}: {what} the file that would take the place of it and others failed: {source}; \
+         nothing is lost, and more room is taken than was asked for; see to the disk"
+    )]
+    NotThinned { file: String, what: &'static str, source: io::Error },
     /// The position was dropped: who reads there must start over.
     #[error("{after} was asked for, but the log holds only what follows {start}; start over")]
     BelowStart { after: Offset, start: Offset },
@@ -71,6 +78,10 @@ pub(crate) struct Log {
     /// The highest commit LSN such that every commit at or below it is durable in this log, or has
     /// nothing in it. Written by the syncer, read by all.
     durable_commit: AtomicU64,
+    /// The slots of shapes that live, durably so. Written by the syncer, read by who thins.
+    living: Mutex<RoaringBitmap>,
+    /// What lies above it is not thinned. Written by the shard, read by who thins.
+    owed_above: AtomicU64,
 }
 
 impl Log {
@@ -81,8 +92,31 @@ impl Log {
     }
 
     /// Everything at or below it was dropped (memory store).
+    #[cfg(test)]
     pub(crate) fn start(&self) -> Offset {
         self.index.read().start()
+    }
+
+    /// How many shapes were cut of those that lived when files were thinned last.
+    pub(crate) fn cut_shapes(&self) -> u64 {
+        self.index.read().cuts().len()
+    }
+
+    /// Everything of `slot` at or below it was dropped, and nothing above.
+    pub(crate) fn start_of(&self, slot: Slot) -> Offset {
+        self.index.read().start_of(slot)
+    }
+
+    /// The flushed LSN waits for something above `owed`: that is not thinned (R15).
+    pub(crate) fn keep_above(&self, owed: Lsn) {
+        // Relaxed: one writer; what is seen late is thinned late.
+        self.owed_above.store(owed.as_u64(), Ordering::Relaxed);
+    }
+
+    /// What [`Log::keep_above`] was told last.
+    pub(super) fn owed_above(&self) -> Lsn {
+        // Relaxed: see there.
+        Lsn::new(self.owed_above.load(Ordering::Relaxed))
     }
 
     /// The bytes held.
@@ -110,10 +144,10 @@ impl Log {
             let Some(view) = self.view(after)? else { return Ok(None) };
             let block = self.cache.block(view.number);
             let chunk = block.lock().read(self, &view, after);
-            match chunk {
-                // Dropped while we were on the way to it: look again.
-                Err(_) if !self.holds(&view) => {}
-                chunk => return chunk.map(Some),
+            // Else dropped or thinned while we were on the way to it, and what was read there may
+            // be another block's: look again.
+            if self.holds(&view) {
+                return chunk.map(Some);
             }
         }
     }
@@ -130,7 +164,14 @@ impl Log {
         loop {
             let view = match self.place(after)? {
                 Some(Place::Block(view)) => view,
-                Some(Place::Sealed(view)) => return self.known_sealed(&view, after, slot, trail),
+                Some(Place::Sealed(segment)) => {
+                    let known = self.known_sealed(&segment, after, slot, trail);
+                    if self.index.read().holds(segment.block) {
+                        return known;
+                    }
+                    *trail = Trail::default();
+                    continue;
+                }
                 None => return Ok(None),
             };
             let through = view.through;
@@ -141,10 +182,9 @@ impl Log {
                 }
                 _ => return Ok(None),
             };
-            match records {
-                // Dropped while we were on the way to it: look again.
-                Err(_) if !self.holds(&view) => {}
-                chunk => return chunk.map(|chunk| Some(Known { through, chunk: Some(chunk) })),
+            // Else dropped or thinned while we were on the way to it: look again.
+            if self.holds(&view) {
+                return records.map(|chunk| Some(Known { through, chunk: Some(chunk) }));
             }
         }
     }
@@ -183,7 +223,7 @@ impl Log {
         let Some(number) = self.index.read().to_seal() else { return Ok(false) };
         let position = shelf.seal(number)?;
         let first = self.index.write().seal(number, position);
-        first.into_iter().for_each(|first| self.cache.forget_sealed(first));
+        first.into_iter().for_each(|sealed| self.cache.forget_sealed(sealed));
         Ok(true)
     }
 
@@ -218,7 +258,23 @@ impl Log {
             cache: Cache::default(),
             shelf,
             durable_commit: AtomicU64::new(durable.as_u64()),
+            living: Mutex::default(),
+            owed_above: AtomicU64::new(0),
         })
+    }
+
+    /// The shapes that were found.
+    pub(super) fn set_living(&self, living: RoaringBitmap) {
+        *self.living.lock() = living;
+    }
+
+    /// The slots of the shapes that live, durably so.
+    pub(super) fn living(&self) -> RoaringBitmap {
+        self.living.lock().clone()
+    }
+
+    pub(super) fn index(&self) -> &RwLock<Index> {
+        &self.index
     }
 
     fn place(&self, after: Offset) -> Result<Option<Place>, LogError> {
@@ -230,11 +286,24 @@ impl Log {
     }
 
     pub(super) fn view(&self, after: Offset) -> Result<Option<View>, LogError> {
-        match self.place(after)? {
-            Some(Place::Block(view)) => Ok(Some(view)),
-            Some(Place::Sealed(segment)) => self.shelf().view(&segment, after).map(Some),
-            None => Ok(None),
+        loop {
+            match self.place(after)? {
+                Some(Place::Block(view)) => return Ok(Some(view)),
+                Some(Place::Sealed(segment)) => {
+                    let view = self.shelf().view(&segment, after);
+                    // Else it was thinned while we were on the way to it: look again.
+                    if self.index.read().holds(segment.block) {
+                        return view.map(Some);
+                    }
+                }
+                None => return Ok(None),
+            }
         }
+    }
+
+    /// Where the blocks of segment `number` lie, whose index is sealed, and how long they are.
+    pub(super) fn sealed_blocks(&self, number: u32) -> Result<Vec<(u64, u64)>, LogError> {
+        self.shelf().blocks(number)
     }
 
     fn shelf(&self) -> &Shelf {
@@ -343,6 +412,16 @@ impl Syncer {
             index.publish(batch.position, len, batch.new_block, summary);
             index.last()
         };
+        if !batch.lives.is_empty() {
+            let mut living = self.log.living.lock();
+            for &(slot, lives) in &batch.lives {
+                if lives {
+                    living.insert(slot)
+                } else {
+                    living.remove(slot)
+                };
+            }
+        }
         // Of the block before; a reader that comes first decodes it.
         closed.into_iter().for_each(|closed| self.log.cache.know(last - 1, closed));
         // Release pairs with the Acquire in `durable_commit`: the index first, then the mark.

@@ -108,7 +108,7 @@ impl Shard {
 
     /// The factory has answered.
     fn started(&mut self, slot: Slot, mailbox: &Arc<Mailbox>, resume: Offset, now: Instant) {
-        let start = self.log.start();
+        let start = self.log.start_of(slot);
         let processed = self.processed_for(slot);
         let Some(entry) = self.slots.get_mut(slot) else { return };
         if entry.state != Lifecycle::Restarting {
@@ -221,9 +221,9 @@ impl Shard {
         self.wakes.flush(&self.pool);
     }
 
-    /// The log does not go back to where the consumer is.
+    /// The shape's log does not go back to where the consumer is.
     fn behind(&mut self, slot: Slot, position: Offset) {
-        let (start, processed) = (self.log.start(), self.processed_for(slot));
+        let (start, processed) = (self.log.start_of(slot), self.processed_for(slot));
         let Some(entry) = self.slots.get_mut(slot) else { return };
         let passed = passes_by(entry, position, processed);
         if let Some(mailbox) = entry.mailbox.clone().filter(|_| passed > position.max(start)) {

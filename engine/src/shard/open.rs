@@ -111,6 +111,7 @@ impl Shard {
             swept: 0,
             stopping: None,
         };
+        shard.log.keep_above(frontier);
         // Nobody waits for it yet.
         let _awaited = shard.link.set_durable_through(accepted);
         for Reopened { slot, first, shape } in opening.shapes {

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a disk writes as a whole. Real ones write 512 bytes at least; our batches are small.
 const SECTOR_BYTES: usize = 32;
@@ -28,6 +29,8 @@ pub(super) enum Event {
 struct State {
     files: Files,
     names: Names,
+    /// As they were before the first event.
+    first_names: Names,
     events: Vec<Event>,
     /// After so many operations more the disk fails, for good.
     left: Option<usize>,
@@ -46,6 +49,7 @@ impl Disk {
             state.files.insert(id, bytes.clone());
             state.names.insert(name.clone(), id);
         }
+        state.first_names = state.names.clone();
         drop(state);
         disk
     }
@@ -61,6 +65,10 @@ impl Disk {
 
     pub(crate) fn fail_after(&self, operations: usize) {
         self.state.lock().left = Some(operations);
+    }
+
+    pub(super) fn heal(&self) {
+        self.state.lock().left = None;
     }
 
     pub(super) fn remove(&self, name: &str) {
@@ -158,21 +166,15 @@ impl Cut {
     /// As it was before the first event.
     fn new(state: &State) -> Cut {
         let mut files = state.files.clone();
-        let mut names = state.names.clone();
-        let mut named = false;
+        let names = state.first_names.clone();
         for event in state.events.iter().rev() {
             match event {
                 Event::Append(id, bytes) => {
                     let file = files.entry(*id).or_default();
                     file.truncate(file.len().saturating_sub(bytes.len()));
                 }
-                Event::Name(_) => named = true,
-                Event::Sync(_) | Event::SyncNames => {}
+                Event::Name(_) | Event::Sync(_) | Event::SyncNames => {}
             }
-        }
-        if named {
-            // The one file that there was from the start.
-            names.retain(|_, id| *id == 0);
         }
         Cut { synced: files.clone(), synced_names: names.clone(), files, names }
     }
@@ -229,6 +231,10 @@ impl Storage for Disk {
             true => self.step(Event::Name(names)),
             false => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    fn modified(&self, _name: &str) -> io::Result<Duration> {
+        Ok(Duration::ZERO)
     }
 
     fn sync(&self) -> io::Result<()> {

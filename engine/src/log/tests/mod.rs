@@ -12,6 +12,7 @@ mod reading;
 mod sealing;
 mod segments;
 mod shapes;
+mod thinning;
 mod trimming;
 mod world;
 

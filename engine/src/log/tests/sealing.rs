@@ -3,8 +3,9 @@
 //! start reads the segments that they tell of.
 
 use super::super::device::{Device, ReadAt, Storage};
+use super::super::files::index_name;
 use super::super::header::Identity;
-use super::super::segments::{Segments, index_name};
+use super::super::segments::Segments;
 use super::super::{ReadLimits, Recovered, RecoveredShape, read_shape, recover};
 use super::disk::{Contents, Disk};
 use super::paging::check_pages;
@@ -17,6 +18,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 const IDENTITY: Identity = Identity { directory: 9, shard: 1, shards: 2 };
 
@@ -239,6 +241,10 @@ impl Storage for Counted {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         Storage::remove(&self.disk, name)
+    }
+
+    fn modified(&self, name: &str) -> io::Result<Duration> {
+        self.disk.modified(name)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -74,6 +74,8 @@ pub(super) struct Seen {
     what: Arc<str>,
     /// As the slot's shape sees it.
     pub(super) shown: Arc<str>,
+    /// What a quota counts it for.
+    pub(super) weight: u64,
 }
 
 pub(super) struct World {
@@ -89,7 +91,7 @@ pub(super) struct World {
     logged_open: bool,
     open: Vec<Seen>,
     committed: Vec<Seen>,
-    committed_through: Lsn,
+    pub(super) committed_through: Lsn,
     /// What a reader must get.
     pub(super) durable: Vec<Seen>,
     /// How many of these were asked for as news.
@@ -268,6 +270,18 @@ impl World {
         (!routed.is_empty()).then_some(routed)
     }
 
+    /// A transaction of one row for `slots`, durable at once.
+    pub(super) fn deliver(&mut self, commit: u64, slots: &[u32]) {
+        let mut builder = TransactionBuilder::new(1, Lsn::new(commit));
+        builder.insert(&self.relations[0], [Value::Text(&[b'x'; 50]), Value::Null]).unwrap();
+        let slots = slots.iter().copied().map(Slot::new).collect();
+        let as_is = Targets { slots, ..Targets::default() };
+        let routed = Routed { as_is, ..Routed::default() };
+        self.encoder.fragment(&builder.commit(Lsn::new(commit + 1)), &[routed]).unwrap();
+        let batch = self.take();
+        self.syncer.commit(&batch).unwrap();
+    }
+
     /// The slots that got something with the last sync.
     pub(super) fn take_newly_durable(&mut self) -> RoaringBitmap {
         let new = self.durable.iter().skip(std::mem::replace(&mut self.told, self.durable.len()));
@@ -362,6 +376,9 @@ fn see(seen: &mut Vec<Seen>, fragment: &Fragment, routed: &Routed) {
     for (form, targets) in routed.forms() {
         let what: Arc<str> = format!("{form:?} {change:?} {relation:?}").into();
         let (old, new) = (change.old_row(), change.new_row());
+        let values = [old, new].into_iter().flatten().flat_map(|row| row.values());
+        let text = |value| if let Value::Text(text) = value { text.len() as u64 } else { 0 };
+        let weight = 16 + values.map(text).sum::<u64>();
         let shown = match form {
             Form::AsIs => show(change.operation(), &old, &new, relation, xid),
             Form::Insert => show(Operation::Insert, &NO_ROW, &entering(old, new), relation, xid),
@@ -369,7 +386,8 @@ fn see(seen: &mut Vec<Seen>, fragment: &Fragment, routed: &Routed) {
         };
         targets.for_each(|slot| {
             let (what, shown) = (what.clone(), shown.clone());
-            seen.push(Seen { offset: change.offset(), slot: Some(slot), what, shown });
+            let (offset, slot) = (change.offset(), Some(slot));
+            seen.push(Seen { offset, slot, what, shown, weight });
         });
     }
     seen[start..].sort();
@@ -378,7 +396,7 @@ fn see(seen: &mut Vec<Seen>, fragment: &Fragment, routed: &Routed) {
 fn see_commit(seen: &mut Vec<Seen>, fragment: &Fragment) {
     let what: Arc<str> = format!("{:?} {}", fragment.end_lsn(), fragment.xid()).into();
     let offset = Offset::commit_mark(fragment.commit_lsn());
-    seen.push(Seen { offset, slot: None, shown: what.clone(), what });
+    seen.push(Seen { offset, slot: None, shown: what.clone(), what, weight: 0 });
 }
 
 const NO_ROW: Option<RowRef<'_>> = None;
