@@ -129,7 +129,13 @@ fn last_entries(
 fn copy_of(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("the folder is listed") {
         let entry = entry.expect("the folder is listed");
-        fs::copy(entry.path(), to.join(entry.file_name())).expect("a file is copied");
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            fs::create_dir_all(&target).expect("a folder is made");
+            copy_of(&source, &target);
+        } else {
+            fs::copy(source, target).expect("a file is copied");
+        }
     }
 }
 
