@@ -52,7 +52,8 @@ pub(crate) struct Surroundings {
     pub(crate) pool: Arc<Pool>,
     /// Each new mailbox, for the watch.
     pub(crate) watched: Sender<Weak<Mailbox>>,
-    /// Each shape whose end is durable, for who clears up after it; `None` with the memory store.
+    /// Each shape whose end is durable, once, for who clears up after it; `None` without a
+    /// directory. Bounded by the shapes that there were: a shard does not wait for the disk.
     pub(crate) gone: Option<Sender<Gone>>,
 }
 

@@ -33,7 +33,8 @@ pub(super) struct Stream {
     /// Shapes that begin after a commit that is not processed yet, by that commit: they came while
     /// its transaction was open, or in an earlier life. Nobody routes to them before.
     pub(super) newcomers: BTreeSet<(Lsn, Slot)>,
-    /// Initial rows that came while a transaction was open: they are given after it.
+    /// Initial rows that came while a transaction was open: they are given after it. At most once
+    /// for each shape that awaits them.
     pub(super) given: Vec<Given>,
     /// The transactions that came last, with their commits; as many as [`XIDS_KEPT`].
     xids: VecDeque<(Lsn, u32)>,
