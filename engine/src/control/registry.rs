@@ -1,29 +1,30 @@
 //! Registry: which shapes live, by handle, and which tables are known. Shards write it when a
 //! record is durable; callers of the engine read it. No delivery comes near it.
 
+use super::shape::Shape;
 use super::waiters::Waiters;
-use crate::consumer::Ack;
 use crate::snapshot::{Initial, Snapshot};
-use crate::words::{Handle, Offset, Relation, ShapeDefinition, Slot, TableName, View};
+use crate::words::{Handle, Relation, TableName};
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashTable};
 use parking_lot::RwLock;
+use std::hash::BuildHasher;
+use std::ops::Deref;
 use std::sync::Arc;
 
-/// Where a shape lives.
+/// A living shape, to who asks for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    pub(crate) shard: u32,
-    pub(crate) slot: Slot,
-    /// Everything after it is the shape's.
-    pub(crate) first: Offset,
-    pub(crate) definition: Arc<ShapeDefinition>,
-    pub(crate) view: View,
-    /// Whether the flushed LSN waits for its consumer, or for its log alone.
-    pub(crate) ack: Ack,
-    /// Its table as it was when it was added.
-    pub(crate) relation: Arc<Relation>,
+    pub(crate) shape: Arc<Shape>,
     pub(crate) initial: Initial,
+}
+
+impl Deref for Place {
+    type Target = Shape;
+
+    fn deref(&self) -> &Shape {
+        &self.shape
+    }
 }
 
 /// See the file's head.
@@ -31,8 +32,45 @@ pub(crate) struct Place {
 pub(crate) struct Registry {
     /// Who waits for a shape is told when it goes.
     waiters: Arc<Waiters>,
-    shapes: RwLock<HashMap<Handle, Place, RandomState>>,
+    living: RwLock<Living>,
     relations: RwLock<HashMap<TableName, Known, RandomState>>,
+}
+
+/// The living shapes. A pointer each, since they lie in a table that is half empty at times.
+#[derive(Debug, Default)]
+struct Living {
+    /// By handle.
+    shapes: HashTable<Arc<Shape>>,
+    hashes: RandomState,
+    /// Of those that have initial rows, or await them.
+    initial: HashMap<Handle, Initial, RandomState>,
+}
+
+impl Living {
+    fn enter(&mut self, place: Place) {
+        let Living { shapes, hashes, initial } = self;
+        let Place { shape, initial: has } = place;
+        if has != Initial::None {
+            initial.insert(shape.handle, has);
+        }
+        let hash = |shape: &Arc<Shape>| hashes.hash_one(shape.handle);
+        shapes.insert_unique(hash(&shape), shape, hash);
+    }
+
+    fn leave(&mut self, handle: Handle) -> Option<Arc<Shape>> {
+        self.initial.remove(&handle);
+        let found = self.shapes.find_entry(self.hashes.hash_one(handle), |s| s.handle == handle);
+        found.ok().map(|entry| entry.remove().0)
+    }
+
+    fn get(&self, handle: Handle) -> Option<&Arc<Shape>> {
+        self.shapes.find(self.hashes.hash_one(handle), |shape| shape.handle == handle)
+    }
+
+    fn place(&self, shape: &Arc<Shape>) -> Place {
+        let initial = self.initial.get(&shape.handle).cloned().unwrap_or_default();
+        Place { shape: Arc::clone(shape), initial }
+    }
 }
 
 /// A table as it was announced last.
@@ -45,38 +83,40 @@ pub(crate) struct Known {
 
 impl Registry {
     pub(super) fn new(waiters: Arc<Waiters>) -> Registry {
-        Registry { waiters, shapes: Default::default(), relations: Default::default() }
+        Registry { waiters, living: Default::default(), relations: Default::default() }
     }
 
-    pub(crate) fn enter(&self, shapes: impl IntoIterator<Item = (Handle, Place)>) {
-        self.shapes.write().extend(shapes);
+    /// Shapes begin to live. No handle comes twice.
+    pub(crate) fn enter(&self, shapes: impl IntoIterator<Item = Place>) {
+        let mut living = self.living.write();
+        shapes.into_iter().for_each(|place| living.enter(place));
     }
 
     pub(crate) fn leave(&self, handle: Handle) {
-        let left = self.shapes.write().remove(&handle);
-        if let Some(place) = left {
-            self.waiters.gone(place.shard, place.slot);
+        let left = self.living.write().leave(handle);
+        if let Some(shape) = left {
+            self.waiters.gone(shape.shard, shape.slot);
         }
     }
 
     /// The shape's initial rows are complete.
     pub(crate) fn give_snapshot(&self, handle: Handle, snapshot: Arc<Snapshot>) {
-        if let Some(place) = self.shapes.write().get_mut(&handle) {
-            place.initial = Initial::Complete(snapshot);
-            // Who waited could not read.
-            self.waiters.gone(place.shard, place.slot);
-        }
+        let mut living = self.living.write();
+        let Some(shape) = living.get(handle).cloned() else { return };
+        living.initial.insert(handle, Initial::Complete(snapshot));
+        // Who waited could not read.
+        self.waiters.gone(shape.shard, shape.slot);
     }
 
     pub(crate) fn place(&self, handle: Handle) -> Option<Place> {
-        self.shapes.read().get(&handle).cloned()
+        let living = self.living.read();
+        living.get(handle).map(|shape| living.place(shape))
     }
 
     /// All living shapes, by handle.
-    pub(crate) fn all(&self) -> Vec<(Handle, Place)> {
-        let mut all: Vec<_> =
-            self.shapes.read().iter().map(|(handle, place)| (*handle, place.clone())).collect();
-        all.sort_unstable_by_key(|(handle, _)| *handle);
+    pub(crate) fn all(&self) -> Vec<Arc<Shape>> {
+        let mut all: Vec<_> = self.living.read().shapes.iter().cloned().collect();
+        all.sort_unstable_by_key(|shape| shape.handle);
         all
     }
 

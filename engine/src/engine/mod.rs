@@ -107,7 +107,7 @@ impl Engine {
     /// The living shapes, by handle.
     pub fn shapes(&self) -> Vec<(Handle, Arc<ShapeDefinition>)> {
         let all = self.inner.control.registry.all();
-        all.into_iter().map(|(handle, place)| (handle, place.definition)).collect()
+        all.iter().map(|shape| (shape.handle, shape.definition())).collect()
     }
 
     /// The last commit LSN at or below which everything is flushed: every transaction up to it is

@@ -19,11 +19,11 @@ use crate::log::{
 use crate::report::{Dirty, Sleeper};
 use crate::run::{Pool, Watch, WatchLimits};
 use crate::shard::{
-    Inbox, Limits, Opening, Prepared, Pump, Reopened, Shard, Surroundings, frontier,
+    Entering, Inbox, Limits, Opening, Prepared, Pump, Shard, Surroundings, frontier,
 };
 use crate::snapshot::{Door, Initial};
 use crate::sync::AtomicU64;
-use crate::words::{Handle, Lsn, Slot};
+use crate::words::{Handle, Lsn, Offset, Slot};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::{Mutex, RwLock};
 use rayon::prelude::*;
@@ -35,6 +35,13 @@ use std::time::Instant;
 const RECENT_FRAGMENTS: usize = 4_096;
 /// Half of what one consumer may pin makes publish look whether the runners are behind (R17).
 const SOFT_PART: u64 = 2;
+
+/// A shape that a log holds, ready to be added again.
+struct Reopened {
+    slot: Slot,
+    first: Offset,
+    shape: Prepared,
+}
 
 /// What one shard starts from.
 struct Store {
@@ -113,6 +120,7 @@ fn put_together(
     let mut shapes = shapes.collect::<Result<Vec<_>, _>>()?;
     let next_handle = Handle::new(max_handle.map_or(0, |handle| handle.as_u64() + 1));
     let Kept { catalog, door, next_handle } = kept(directory.as_ref(), &mut shapes, next_handle)?;
+    let shapes: Vec<_> = shapes.into_iter().enumerate().map(placed).collect();
     let frontiers = stores.iter().zip(&shapes);
     let frontiers = frontiers.map(|(store, shapes)| frontier(shapes, store.last_commit, confirmed));
     let control = Arc::new(Control::new(frontiers.collect(), builder.fragment_credits));
@@ -224,7 +232,7 @@ fn open_shard(
     surroundings: &Surroundings,
     wire: Wire,
     store: Store,
-    shapes: Vec<Reopened>,
+    shapes: Vec<Entering>,
     confirmed: Lsn,
     to_seal: Sender<()>,
 ) -> (ShardDoor, Opening, Inbox, SyncPart) {
@@ -364,13 +372,16 @@ fn door(
     Ok(door)
 }
 
+/// Gives the shapes of a shard their places.
+fn placed((shard, shapes): (usize, Vec<Reopened>)) -> Vec<Entering> {
+    let place = |Reopened { slot, first, shape }: Reopened| shape.placed(shard, slot, first);
+    shapes.into_par_iter().map(place).collect()
+}
+
 /// Makes the shapes of a directory, and their tables, known to callers.
-fn enter(control: &Control, shapes: &[Vec<Reopened>]) {
+fn enter(control: &Control, shapes: &[Vec<Entering>]) {
     for (number, shapes) in shapes.iter().enumerate() {
-        let places = shapes.iter().map(|Reopened { slot, first, shape }| {
-            (shape.handle, shape.place(number, *slot, *first))
-        });
-        control.registry.enter(places);
+        control.registry.enter(shapes.iter().map(Entering::place));
         control.counters[number].shapes.add(shapes.len() as u64);
         let mut learnt = None;
         for relation in shapes.iter().map(|shape| &shape.shape.relation) {

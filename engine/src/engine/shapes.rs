@@ -131,8 +131,8 @@ impl Engine {
             return Ok(());
         }
         let shapes = inner.control.registry.all();
-        let found = shapes.into_iter().find(|(_, place)| place.ack == Ack::Log);
-        found.map_or(Ok(()), |(handle, _)| Err(handle))
+        let found = shapes.iter().find(|shape| shape.ack == Ack::Log);
+        found.map_or(Ok(()), |shape| Err(shape.handle))
     }
 
     /// Removes a shape; durable when this returns. What its consumer was handed may still be

@@ -6,7 +6,7 @@ use super::error::{AddError, ReadError};
 use super::{Engine, Inner};
 use crate::catalog::{Change, Entry};
 use crate::consumer::ConsumerSpec;
-use crate::control::{Failure, Place};
+use crate::control::{Failure, Place, Shape};
 use crate::log::ReadLimits;
 use crate::shard::{Given, Message, Refusal};
 use crate::snapshot::{
@@ -182,7 +182,7 @@ impl Engine {
             Err(_) => return Err(Failure::Stopped.into()),
             Ok(_) => {}
         }
-        let loading = door.begin(handle, place.relation, (shown, taken_at));
+        let loading = door.begin(handle, Arc::clone(&place.relation), (shown, taken_at));
         let loading = loading.ok_or(SnapshotError::Loading { handle })?;
         let (inner, door) = (Arc::downgrade(inner), Arc::clone(door));
         let loader = SnapshotLoader { inner, door, handle, loading: Some(loading) };
@@ -249,7 +249,8 @@ impl Inner {
     /// Tells the catalog and the shard that a shape's rows are complete, as they durably are.
     fn give(&self, handle: Handle, snapshot: &Arc<Snapshot>) -> Result<(), SnapshotError> {
         let place = self.awaiting(handle)?;
-        let Place { shard, slot, first, ref definition, .. } = place;
+        let Shape { shard, slot, first, .. } = *place.shape;
+        let definition = &place.definition();
         let initial = &Initial::Complete(Arc::clone(snapshot));
         let entry = Entry { shard, slot, first, definition, initial };
         if let Some(catalog) = &self.catalog {

@@ -7,7 +7,7 @@ use crate::consumer::Ack;
 use crate::control::{Event, Place};
 use crate::log::Batch;
 use crate::sync::Ordering;
-use crate::words::{Handle, Lsn, Slot};
+use crate::words::{Lsn, Slot};
 use crossbeam_channel::Sender;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub(super) enum OnSync {
     /// A shape is gone durably, and with it what it owed.
     Settle(Ack, Lsn),
     /// Shapes are added durably.
-    Enter(Vec<(Handle, Place)>),
+    Enter(Vec<Place>),
     Say(Event),
     /// The record of this shape's end.
     Left(Slot),
@@ -127,7 +127,7 @@ impl Shard {
             OnSync::Enter(mut shapes) => {
                 self.counters().shapes.add(shapes.len() as u64);
                 // Who has left meanwhile would never leave again.
-                shapes.retain(|(_, place)| self.slots.get_mut(place.slot).is_some());
+                shapes.retain(|place| self.slots.get_mut(place.slot).is_some());
                 self.control.registry.enter(shapes);
             }
             OnSync::Say(event) => self.control.events.say(event, now),

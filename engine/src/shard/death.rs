@@ -109,7 +109,7 @@ impl Shard {
         let port = std::mem::replace(&mut entry.port, Port::Closed);
         entry.state = Lifecycle::Dead;
         entry.deaths = entry.deaths.saturating_add(1);
-        let (deaths, handle) = (entry.deaths, entry.cold.handle);
+        let (deaths, handle) = (entry.deaths, entry.cold.shape.handle);
         let incarnation = entry.cold.incarnation;
         self.drop_port(port);
         let counters = self.counters();

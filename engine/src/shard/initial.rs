@@ -4,12 +4,12 @@
 
 use super::Shard;
 use super::commit::OnSync;
-use super::message::{Given, Prepared, Refusal, Reply};
+use super::message::{Entering, Given, Refusal, Reply};
 use super::slots::{Entry, Lifecycle};
 use crate::consumer::Ack;
 use crate::flush::Owed;
 use crate::snapshot::{Initial, PgSnapshot};
-use crate::words::{Fragment, Offset, Slot};
+use crate::words::{Fragment, Offset};
 
 impl Entry {
     /// Whether what the fragment brings is in the initial rows that the shape was given.
@@ -45,8 +45,9 @@ impl Shard {
             drop(reply.send(Err(Refusal::Stopping)));
             return;
         }
-        let awaits =
-            |entry: &&mut Entry| entry.cold.handle == handle && entry.cold.initial.is_awaited();
+        let awaits = |entry: &&mut Entry| {
+            entry.cold.shape.handle == handle && entry.cold.initial.is_awaited()
+        };
         let Some(entry) = self.slots.get_mut(slot).filter(awaits) else {
             // It has ended: gone for good is it with the record that says so.
             self.commit.when_durable(OnSync::Answer(reply, Err(Refusal::Unknown)));
@@ -54,7 +55,7 @@ impl Shard {
         };
         entry.cold.initial = Initial::Complete(snapshot.clone());
         entry.filters = true;
-        let (ack, first) = (entry.ack, entry.cold.first);
+        let (ack, first) = (entry.ack, entry.cold.shape.first);
         if entry.cold.consumer.has_factory() {
             let owed = self.owed_since_first(ack, first);
             if let Some(entry) = self.slots.get_mut(slot) {
@@ -88,8 +89,9 @@ impl Shard {
 
     /// A shape that had its initial rows when the directory was opened. How far its consumer was is
     /// not known: the LSN may have passed it while the rows were being loaded.
-    pub(super) fn enter_given(&mut self, slot: Slot, first: Offset, owed: Owed, shape: Prepared) {
-        self.enter_slot(slot, first, owed, shape);
+    pub(super) fn enter_given(&mut self, owed: Owed, entering: Entering) {
+        let slot = entering.shape.slot;
+        self.enter_slot(owed, entering);
         if let Some(entry) = self.slots.get_mut(slot) {
             entry.taken_back = true;
         }

@@ -4,12 +4,12 @@
 
 use super::Shard;
 use super::commit::OnSync;
-use super::message::{Gone, Placed, Prepared, Refusal, Reply};
+use super::message::{Entering, Gone, Placed, Prepared, Refusal, Reply};
 use super::slots::{Cold, Entry, Lifecycle, Port};
 use crate::consumer::{
     Ack, ConsumerSpec, Foreign, InlineState, Mailbox, MailboxName, Note, drop_contained,
 };
-use crate::control::Event;
+use crate::control::{Event, Shape};
 use crate::flush::Owed;
 use crate::log::EncodeError;
 use crate::run::StartJob;
@@ -73,8 +73,9 @@ impl Shard {
             let told = (&**definition, initial.is_awaited());
             let record = self.encoder.add_shape(slot, *handle, first, relation, told);
             self.must_fit(record);
-            places.push((*handle, shape.place(self.number, slot, first)));
-            self.enter_slot(slot, first, Owed::new(after), shape);
+            let entering = shape.placed(self.number, slot, first);
+            places.push(entering.place());
+            self.enter_slot(Owed::new(after), entering);
         }
         self.commit.when_durable(OnSync::Enter(places));
         self.commit.when_durable(OnSync::Answer(reply, Ok(count)));
@@ -102,18 +103,18 @@ impl Shard {
     }
 
     /// Gives a shape its slot, and starts its consumer.
-    pub(super) fn enter_slot(&mut self, slot: Slot, first: Offset, owed: Owed, shape: Prepared) {
-        let Prepared { handle, relation, predicate, view, consumer, initial, .. } = shape;
+    pub(super) fn enter_slot(&mut self, owed: Owed, entering: Entering) {
+        let Entering { shape, consumer, initial } = entering;
+        let (slot, first) = (shape.slot, shape.first);
         // Until it has its initial rows, its changes are logged, and that is all.
         let has_consumer = consumer.has_factory() && !initial.is_awaited();
         let filters = initial.complete().is_some();
         let hung = Vec::new();
         let incarnation = 0;
-        let cold =
-            Cold { handle, relation, predicate, view, first, consumer, initial, incarnation, hung };
+        let cold = Cold { shape, consumer, initial, incarnation, hung };
         let entry = Entry {
             state: if has_consumer { Lifecycle::Dead } else { Lifecycle::Running },
-            ack: cold.consumer.ack(),
+            ack: cold.shape.ack,
             open: false,
             deaths: 0,
             taken_back: false,
@@ -152,7 +153,7 @@ impl Shard {
 
     fn route(&mut self, slot: Slot) {
         let Some(entry) = self.slots.get_mut(slot) else { return };
-        let Cold { relation, predicate, view, .. } = &*entry.cold;
+        let Shape { relation, predicate, view, .. } = &*entry.cold.shape;
         self.tables.enter(relation);
         self.router.insert(slot, relation.oid, view.columns(), predicate);
     }
@@ -167,14 +168,15 @@ impl Shard {
         };
         let cold = &mut entry.cold;
         cold.incarnation += 1;
-        let name = MailboxName { handle: cold.handle, slot, incarnation: cold.incarnation };
+        let handle = cold.shape.handle;
+        let name = MailboxName { handle, slot, incarnation: cold.incarnation };
         let page = self.dirty.page_for(slot);
-        let named = (name, cold.view.clone(), cold.initial.complete().cloned());
+        let named = (name, cold.shape.view.clone(), cold.initial.complete().cloned());
         let mailbox = Arc::new(Mailbox::new(named, Arc::clone(&self.link), page));
         let (sender, receiver) = crossbeam_channel::bounded(self.limits.mailbox_places);
         // A watch that is gone has ended with its engine.
         drop(self.watched.send(Arc::downgrade(&mailbox)));
-        let first = cold.first;
+        let first = cold.shape.first;
         let flushed = entry.owed.flushed;
         let last_reported = (flushed > first.complete_through()).then_some(flushed);
         entry.state = Lifecycle::Restarting;
@@ -194,7 +196,7 @@ impl Shard {
             drop(reply.send(Err(Refusal::Stopping)));
             return;
         }
-        let is_it = |entry: &mut Entry| entry.cold.handle == handle;
+        let is_it = |entry: &mut Entry| entry.cold.shape.handle == handle;
         if !self.slots.get_mut(slot).is_some_and(is_it) {
             // It ended while this was on its way: gone for good is it with the record that says so.
             self.commit.when_durable(OnSync::Answer(reply, Err(Refusal::Unknown)));
@@ -229,9 +231,9 @@ impl Shard {
             return;
         }
         let Some(mut entry) = self.slots.remove(slot) else { return };
-        let handle = entry.cold.handle;
+        let handle = entry.cold.shape.handle;
         self.attended.remove(slot.as_u32());
-        let Cold { first, relation, predicate, view, .. } = &*entry.cold;
+        let Shape { first, relation, predicate, view, .. } = &*entry.cold.shape;
         if !self.stream.newcomers.remove(&(first.commit, slot)) {
             self.router.remove(slot, relation.oid, view.columns(), predicate);
             self.tables.leave(relation);

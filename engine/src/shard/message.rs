@@ -1,7 +1,7 @@
 //! Message: what comes into a shard through its channel, in stream order.
 
 use crate::consumer::{ConsumerSpec, Foreign};
-use crate::control::Place;
+use crate::control::{Definition, Place, Shape};
 use crate::predicate::Predicate;
 use crate::snapshot::{Initial, PgSnapshot, Snapshot};
 use crate::words::{Fragment, Handle, Offset, Relation, ShapeDefinition, Slot, TableName, View};
@@ -22,18 +22,28 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Where it lives, for who asks from outside of its shard.
-    pub(crate) fn place(&self, shard: usize, slot: Slot, first: Offset) -> Place {
-        Place {
-            shard: shard as u32,
-            slot,
-            first,
-            definition: Arc::clone(&self.definition),
-            view: self.view.clone(),
-            ack: self.consumer.ack(),
-            relation: Arc::clone(&self.relation),
-            initial: self.initial.clone(),
-        }
+    /// Gives it its place: everything after `first` is its own.
+    pub(crate) fn placed(self, shard: usize, slot: Slot, first: Offset) -> Entering {
+        let Prepared { handle, definition, relation, predicate, view, consumer, initial } = self;
+        let (shard, ack) = (shard as u32, consumer.ack());
+        let definition = Definition::new(&definition, &relation);
+        let shape =
+            Shape { handle, shard, slot, first, relation, predicate, view, ack, definition };
+        Entering { shape: Arc::new(shape), consumer, initial }
+    }
+}
+
+/// A shape that has a slot, on its way there.
+pub(crate) struct Entering {
+    pub(crate) shape: Arc<Shape>,
+    pub(crate) consumer: Foreign<ConsumerSpec>,
+    pub(crate) initial: Initial,
+}
+
+impl Entering {
+    /// What is told to who asks from outside of its shard.
+    pub(crate) fn place(&self) -> Place {
+        Place { shape: Arc::clone(&self.shape), initial: self.initial.clone() }
     }
 }
 

@@ -19,8 +19,10 @@ mod tables;
 mod wakes;
 mod wave;
 
-pub(crate) use message::{ADDED_MAX, Given, Gone, Message, Placed, Prepared, Refusal, Reply};
-pub(crate) use open::{Limits, Opening, Reopened, frontier};
+pub(crate) use message::{
+    ADDED_MAX, Entering, Given, Gone, Message, Placed, Prepared, Refusal, Reply,
+};
+pub(crate) use open::{Limits, Opening, frontier};
 pub(crate) use pump::{Inbox, Pump};
 pub(crate) use stop::ShardEnd;
 

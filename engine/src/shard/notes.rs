@@ -115,8 +115,8 @@ impl Shard {
             return;
         }
         // Below its first offset there is nothing of the shape.
-        let from = resume.max(entry.cold.first);
-        let (handle, incarnation) = (entry.cold.handle, entry.cold.incarnation);
+        let from = resume.max(entry.cold.shape.first);
+        let (handle, incarnation) = (entry.cold.shape.handle, entry.cold.incarnation);
         let took_back = from.complete_through() < entry.owed.flushed;
         entry.taken_back |= took_back;
         let cut = from < start;

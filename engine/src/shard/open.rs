@@ -3,7 +3,7 @@
 use super::commit::GroupCommit;
 use super::death::Pacing;
 use super::lifecycle::Leavers;
-use super::message::Prepared;
+use super::message::Entering;
 use super::slots::Slots;
 use super::stream::Stream;
 use super::tables::Tables;
@@ -15,7 +15,7 @@ use crate::flush::{Owed, Tracker};
 use crate::log::{Batch, Encoder, Log};
 use crate::report::Dirty;
 use crate::route::Router;
-use crate::words::{Lsn, Offset, Slot};
+use crate::words::{Lsn, Slot};
 use crossbeam_channel::Sender;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
@@ -34,13 +34,6 @@ pub(crate) struct Limits {
     pub(crate) restarts_per_second: u32,
 }
 
-/// A shape that the log holds, ready to be added again.
-pub(crate) struct Reopened {
-    pub(crate) slot: Slot,
-    pub(crate) first: Offset,
-    pub(crate) shape: Prepared,
-}
-
 /// What a shard is opened with.
 pub(crate) struct Opening {
     pub(crate) number: usize,
@@ -52,7 +45,8 @@ pub(crate) struct Opening {
     pub(crate) encoder: Encoder,
     /// To the thread that syncs; it takes one batch at a time.
     pub(crate) to_sync: Sender<Batch>,
-    pub(crate) shapes: Vec<Reopened>,
+    /// Those that the log holds.
+    pub(crate) shapes: Vec<Entering>,
     pub(crate) next_slot: Slot,
     /// The last commit in the log.
     pub(crate) last_commit: Lsn,
@@ -64,11 +58,10 @@ pub(crate) struct Opening {
 ///
 /// A consumer that owns its acknowledgement owes everything above the floor until its factory has
 /// answered.
-pub(crate) fn frontier(shapes: &[Reopened], last_commit: Lsn, confirmed: Lsn) -> Lsn {
-    let waits = |shape: &Reopened| {
-        let consumer = &shape.shape.consumer;
+pub(crate) fn frontier(shapes: &[Entering], last_commit: Lsn, confirmed: Lsn) -> Lsn {
+    let waits = |Entering { consumer, initial, .. }: &Entering| {
         let waits = consumer.has_factory() && consumer.ack() == Ack::Consumer;
-        waits && !shape.shape.initial.is_awaited()
+        waits && !initial.is_awaited()
     };
     if shapes.iter().any(waits) { confirmed } else { last_commit.max(confirmed) }
 }
@@ -114,32 +107,33 @@ impl Shard {
         shard.log.keep_above(frontier);
         // Nobody waits for it yet.
         let _awaited = shard.link.set_durable_through(accepted);
-        for Reopened { slot, first, shape } in opening.shapes {
-            shard.reopen(slot, first, shape, frontier);
+        for entering in opening.shapes {
+            shard.reopen(entering, frontier);
         }
         shard
     }
 
-    fn reopen(&mut self, slot: Slot, first: Offset, shape: Prepared, frontier: Lsn) {
-        let ack = shape.consumer.ack();
-        if shape.initial.complete().is_some() && shape.consumer.has_factory() {
+    fn reopen(&mut self, entering: Entering, frontier: Lsn) {
+        let (ack, first) = (entering.shape.ack, entering.shape.first);
+        let has_consumer = entering.consumer.has_factory();
+        if entering.initial.complete().is_some() && has_consumer {
             let owed = self.owed_since_first(ack, first);
-            return self.enter_given(slot, first, owed, shape);
+            return self.enter_given(owed, entering);
         }
-        if shape.initial.is_awaited() {
-            return self.enter_slot(slot, first, Owed::new(first.complete_through()), shape);
+        if entering.initial.is_awaited() {
+            return self.enter_slot(Owed::new(first.complete_through()), entering);
         }
         // What was confirmed its consumer has flushed, if the LSN waited for it.
         let confirmed = if ack == Ack::Consumer { frontier } else { Lsn::ZERO };
         let since = first.complete_through().max(confirmed);
         let mut owed = Owed::new(since);
         let last = self.stream.processed;
-        if shape.consumer.has_factory() && owed.sent(last) {
+        if has_consumer && owed.sent(last) {
             // From the first position above what is confirmed; the factory's answer settles it.
             owed.from = since.next();
             self.owed.of(ack).owe(owed.from, 1);
         }
-        self.enter_slot(slot, first, owed, shape);
+        self.enter_slot(owed, entering);
     }
 }
 

@@ -2,10 +2,10 @@
 //! are all gone go too (R8).
 
 use crate::consumer::{Ack, Consumer, ConsumerSpec, Foreign, InlineState, Mail, Mailbox};
+use crate::control::Shape;
 use crate::flush::Owed;
-use crate::predicate::Predicate;
 use crate::snapshot::Initial;
-use crate::words::{Handle, Offset, Relation, Slot, View};
+use crate::words::Slot;
 use crossbeam_channel::Sender;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -86,12 +86,7 @@ impl Entry {
 
 /// What only lifecycle changes need.
 pub(super) struct Cold {
-    pub(super) handle: Handle,
-    pub(super) relation: Arc<Relation>,
-    pub(super) predicate: Predicate,
-    pub(super) view: View,
-    /// Everything after this offset is the shape's.
-    pub(super) first: Offset,
+    pub(super) shape: Arc<Shape>,
     pub(super) consumer: Foreign<ConsumerSpec>,
     pub(super) initial: Initial,
     pub(super) incarnation: u64,
@@ -239,10 +234,25 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::TableName;
+    use crate::control::Definition;
+    use crate::predicate::Predicate;
+    use crate::words::{Handle, Offset, Relation, ShapeDefinition, TableName, View};
 
     fn entry(handle: u64) -> Entry {
         let table = TableName::new("public", "items");
+        let definition = Arc::new(ShapeDefinition::table(table.clone()));
+        let relation = Relation::new(1, table, Vec::new());
+        let shape = Arc::new(Shape {
+            handle: Handle::new(handle),
+            shard: 0,
+            slot: Slot::new(0),
+            first: Offset::ZERO,
+            definition: Definition::new(&definition, &relation),
+            relation: Arc::new(relation),
+            predicate: Predicate::Always,
+            view: View::default(),
+            ack: Ack::Log,
+        });
         Entry {
             state: Lifecycle::Running,
             ack: Ack::Log,
@@ -255,11 +265,7 @@ mod tests {
             port: Port::Closed,
             mailbox: None,
             cold: Box::new(Cold {
-                handle: Handle::new(handle),
-                relation: Arc::new(Relation::new(1, table, Vec::new())),
-                predicate: Predicate::Always,
-                view: View::default(),
-                first: Offset::ZERO,
+                shape,
                 consumer: Foreign::new(ConsumerSpec::Log),
                 initial: Initial::None,
                 incarnation: 0,
@@ -281,7 +287,7 @@ mod tests {
         assert!(slots.pages[0].is_none() && slots.pages[1].is_some());
         assert_eq!(slots.len(), 1_026);
         assert_eq!(slots.all().len(), 1_026);
-        assert_eq!(slots.get_mut(Slot::new(2_049)).unwrap().cold.handle, Handle::new(2_049));
+        assert_eq!(slots.get_mut(Slot::new(2_049)).unwrap().cold.shape.handle, Handle::new(2_049));
         let (slice, next) = slots.slice(1_020, 8);
         assert_eq!((slice.len(), next), (4, 1_028));
         assert_eq!(slots.slice(2_048, 4_096).1, 0);

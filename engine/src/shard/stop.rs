@@ -78,7 +78,7 @@ impl Shard {
         for slot in self.slots.all() {
             let Some(entry) = self.slots.remove(slot) else { continue };
             if entry.ack == Ack::Consumer && entry.owed.owes() {
-                owing.push(entry.cold.handle);
+                owing.push(entry.cold.shape.handle);
             }
             if let Port::Inline(consumer) = entry.port {
                 drop_contained(consumer);

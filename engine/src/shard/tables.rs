@@ -139,7 +139,7 @@ impl Shard {
         let cause =
             format!("the primary key of {} was altered: add the shape again", relation.table);
         self.invalidate_routed(relation.oid, &cause, |cold| {
-            cold.view.columns().is_some() && cold.relation.columns != relation.columns
+            cold.shape.view.columns().is_some() && cold.shape.relation.columns != relation.columns
         });
     }
 
@@ -152,7 +152,9 @@ impl Shard {
         let cause = format!("table {} {what}: add the shape again", outdated.table);
         // Who compiles against the same announcement from here on is refused.
         self.control.registry.outdate(outdated);
-        self.invalidate_routed(outdated.oid, &cause, |cold| is_same(&cold.relation, outdated));
+        self.invalidate_routed(outdated.oid, &cause, |cold| {
+            is_same(&cold.shape.relation, outdated)
+        });
     }
 }
 

@@ -131,7 +131,7 @@ impl ByHand {
     }
 
     fn living(&self) -> Vec<Handle> {
-        self.inner.control.registry.all().into_iter().map(|(handle, _)| handle).collect()
+        self.inner.control.registry.all().iter().map(|shape| shape.handle).collect()
     }
 
     fn flushed(&self) -> u64 {
