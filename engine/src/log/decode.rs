@@ -161,7 +161,8 @@ impl Decoder {
         if head.commit > readable {
             return Ok(Next::Beyond);
         }
-        let mut fragment = FragmentDecoder::new(self, &head, reader)?;
+        // Most of a record is its values.
+        let mut fragment = FragmentDecoder::new(self, &head, reader, reader.left())?;
         for index in 0..head.changes {
             fragment.change(index, None)?;
         }
@@ -186,8 +187,7 @@ impl Decoder {
         if head.commit > readable {
             return Ok(None);
         }
-        let mut fragment = FragmentDecoder::new(self, &head, reader)?;
-        (fragment.parts.changes, fragment.parts.data, fragment.routed) = Default::default();
+        let mut fragment = FragmentDecoder::new(self, &head, reader, 0)?;
         for index in 0..head.changes {
             let (mut ahead, mut is_meant) = (fragment.reader, false);
             let advance = skim_change(&mut ahead, &mut |named| is_meant |= named == slot)?;
@@ -230,10 +230,12 @@ struct FragmentDecoder<'a> {
 }
 
 impl<'a> FragmentDecoder<'a> {
+    /// With room for so many bytes of values.
     fn new(
         block: &'a Decoder,
         head: &FragmentHead,
         reader: Reader<'a>,
+        bytes: usize,
     ) -> Result<FragmentDecoder<'a>, Malformed> {
         let changes = head.changes as usize;
         if changes > reader.left() {
@@ -244,12 +246,11 @@ impl<'a> FragmentDecoder<'a> {
             commit_lsn: head.commit,
             begin: head.begin,
             end_lsn: head.end_lsn,
-            changes: Vec::with_capacity(changes),
-            // Most of a record is its values.
-            data: Vec::with_capacity(reader.left()),
+            changes: Vec::with_capacity(changes.min(bytes)),
+            data: Vec::with_capacity(bytes),
             ..FragmentParts::default()
         };
-        let routed = Vec::with_capacity(changes);
+        let routed = Vec::with_capacity(changes.min(bytes));
         let relation_numbers = SmallVec::new();
         Ok(FragmentDecoder { block, reader, parts, relation_numbers, routed, op: 0 })
     }

@@ -7,6 +7,7 @@ use super::decode::Damage;
 use super::device::ReadAt;
 use super::index::{SealedView, View};
 use super::pages::Own;
+use super::records::Scratch;
 use super::scan::Scanner;
 use super::sealed::{self, Owner, Table, TableBlock, read_head};
 use super::segments::Row;
@@ -46,10 +47,11 @@ pub(super) struct Shelf {
 #[derive(Default)]
 pub(super) struct Trail {
     known: Option<(u32, Arc<Table>, Own)>,
+    pub(super) scratch: Scratch,
 }
 
 /// Bytes in memory.
-struct Bytes<'a>(&'a [u8]);
+pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
 impl ReadAt for Bytes<'_> {
     fn name(&self) -> &str {
@@ -96,21 +98,23 @@ impl Shelf {
         segment.view(&table, number).ok_or_else(|| self.unlike(segment))
     }
 
-    /// What `slot` has in `segment`, kept in `trail` for as long as it is asked for the same.
+    /// What `slot` has in `segment`, kept in `trail` for as long as it is asked for the same; and what
+    /// its records are read with.
     pub(super) fn find<'a>(
         &self,
         segment: u32,
         slot: Slot,
         trail: &'a mut Trail,
-    ) -> Result<(&'a Table, &'a Own), LogError> {
-        let (_, table, own) = match trail.known.take_if(|known| known.0 == segment) {
-            Some(known) => trail.known.insert(known),
+    ) -> Result<(&'a Table, &'a Own, &'a mut Scratch), LogError> {
+        let Trail { known, scratch } = trail;
+        let (_, table, own) = match known.take_if(|known| known.0 == segment) {
+            Some(same) => known.insert(same),
             None => {
                 let (table, own) = self.look_up(segment, slot)?;
-                trail.known.insert((segment, table, own))
+                known.insert((segment, table, own))
             }
         };
-        Ok((table, own))
+        Ok((table, own, scratch))
     }
 
     fn look_up(&self, number: u32, slot: Slot) -> Result<(Arc<Table>, Own), LogError> {

@@ -178,7 +178,8 @@ impl Log {
             let records = match self.cache.find(&view, slot) {
                 (_, Found::Nothing) => return Ok(Some(Known { through, chunk: None })),
                 (Some(postings), Found::Records(places)) => {
-                    records::read(self, &view, &postings.relations, slot, &places)
+                    let scratch = &mut trail.scratch;
+                    records::read(self, &view, &postings.relations, slot, &places, scratch)
                 }
                 _ => return Ok(None),
             };
@@ -196,7 +197,7 @@ impl Log {
         slot: Slot,
         trail: &mut Trail,
     ) -> Result<Option<Known>, LogError> {
-        let (table, own) = self.shelf().find(segment.segment, slot, trail)?;
+        let (table, own, scratch) = self.shelf().find(segment.segment, slot, trail)?;
         let first = segment.first_after(table, after);
         let Some((number, found)) = own.next(first) else {
             return Ok(Some(Known { through: segment.through, chunk: None }));
@@ -205,7 +206,7 @@ impl Log {
         let (block, view) = block.ok_or_else(|| self.shelf().unlike(segment))?;
         match found {
             Found::Records(places) => {
-                let chunk = records::read(self, &view, &block.relations, slot, places)?;
+                let chunk = records::read(self, &view, &block.relations, slot, places, scratch)?;
                 Ok(Some(Known { through: view.through, chunk: Some(chunk) }))
             }
             _ if number > first => Ok(Some(Known { through: view.from, chunk: None })),
@@ -325,12 +326,16 @@ impl Log {
 
     pub(super) fn bytes_at(&self, position: u64, len: u64) -> Result<Vec<u8>, LogError> {
         let mut bytes = vec![0; len as usize];
-        let read = self.bytes.read_at(&mut bytes, position);
-        read.map_err(|source| {
+        self.fill(&mut bytes, position)?;
+        Ok(bytes)
+    }
+
+    /// Reads from byte `position` on as much as `into` takes.
+    pub(super) fn fill(&self, into: &mut [u8], position: u64) -> Result<(), LogError> {
+        self.bytes.read_at(into, position).map_err(|source| {
             let (file, position) = self.bytes.place(position);
             LogError::Read { file, position, source }
-        })?;
-        Ok(bytes)
+        })
     }
 
     pub(super) fn damaged(&self, damage: Damage) -> LogError {

@@ -3,8 +3,9 @@
 
 use super::super::device::{Device, MemoryDevice, ReadAt};
 use super::super::postings::Found;
+use super::super::records::{self, Scratch};
 use super::super::store::on_empty;
-use super::super::{Encoder, Log, ReadLimits, Syncer, in_memory, read_shape, records};
+use super::super::{Encoder, Log, ReadLimits, Syncer, in_memory, read_shape};
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{
     Column, Lsn, Offset, Relation, Routed, SharedSet, Slot, TableName, Targets, TransactionBuilder,
@@ -210,7 +211,9 @@ fn records_that_came_after_the_look_up_are_left_for_the_next_one() {
     let (Some(postings), Found::Records(places)) = (postings, found) else { panic!() };
     assert!(places.len() > 1);
     let relations = &postings.relations;
-    let chunk = records::read(&log, &view, relations, Slot::new(QUIET), &places).unwrap();
+    let mut scratch = Scratch::default();
+    let slot = Slot::new(QUIET);
+    let chunk = records::read(&log, &view, relations, slot, &places, &mut scratch).unwrap();
     assert_eq!((chunk.entries.len(), chunk.through), (1, view.through));
     assert_eq!(commits_of(&log, QUIET), (1..9).map(|number| 10 * number).collect::<Vec<_>>());
 }
