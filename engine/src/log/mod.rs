@@ -42,6 +42,8 @@ mod store;
 mod survey;
 mod thin;
 mod thinned;
+#[cfg(all(any(test, feature = "testing"), not(loom)))]
+mod trial;
 mod wire;
 
 pub use directory::OpenError;
@@ -61,6 +63,8 @@ pub(crate) use recover::{RecoverError, Recovered, RecoveredShape, recover};
 pub(crate) use simulated::SimulatedDisk;
 pub(crate) use store::{Log, LogError, Syncer, in_memory};
 pub(crate) use thin::{Retention, Step, Thinner};
+#[cfg(all(any(test, feature = "testing"), not(loom)))]
+pub use trial::Trial;
 pub(crate) use wire::{Malformed, Reader, put_number, put_offset};
 
 /// A block is closed when it has passed this many bytes.

@@ -122,7 +122,6 @@ pub(super) fn image(
     head: &Head,
     blocks: Vec<Surveyed>,
 ) -> Result<Vec<u8>, Malformed> {
-    let seed = owner.seed();
     let mut table = Vec::new();
     put_number(&mut table, blocks.len() as u64);
     for block in &blocks {
@@ -139,19 +138,29 @@ pub(super) fn image(
         }
     }
     let head = head_bytes(head, owner.bytes.start);
-    let table_end = HEADER_BYTES + CRC_BYTES + table.len();
-    let head_end = table_end + CRC_BYTES + head.len();
-    let mut image = owner.header(table_end as u64, head_end as u64).to_vec();
-    let sections = [table, head].into_iter();
-    let pages = pages.sparse.into_iter().chain(pages.dense).map(|(_, page)| page);
-    for part in sections.chain(pages) {
-        image.extend_from_slice(&checksum(&part, seed).to_le_bytes());
-        image.extend_from_slice(&part);
-    }
+    let pages = pages.sparse.iter().chain(&pages.dense).map(|(_, page)| &**page);
+    let image = assemble(owner, &table, &head, pages);
     match u32::try_from(image.len()) {
         Ok(_) => Ok(image),
         Err(_) => Err(Malformed("its index passes 4 GiB")),
     }
+}
+
+/// The whole file of these parts, each under its checksum.
+pub(super) fn assemble<'p>(
+    owner: &Owner,
+    table: &'p [u8],
+    head: &'p [u8],
+    pages: impl Iterator<Item = &'p [u8]>,
+) -> Vec<u8> {
+    let table_end = HEADER_BYTES + CRC_BYTES + table.len();
+    let head_end = table_end + CRC_BYTES + head.len();
+    let mut image = owner.header(table_end as u64, head_end as u64).to_vec();
+    for part in [table, head].into_iter().chain(pages) {
+        image.extend_from_slice(&checksum(part, owner.seed()).to_le_bytes());
+        image.extend_from_slice(part);
+    }
+    image
 }
 
 fn put_block(table: &mut Vec<u8>, block: &Surveyed) {
@@ -293,6 +302,24 @@ impl Table {
         reader.end()?;
         let (blocks, seed) = (blocks.into(), owner.seed());
         Ok(Table { blocks, sparse, dense, tail, seed, image: None })
+    }
+
+    /// Where its pages lie, each behind its checksum.
+    #[cfg(all(any(test, feature = "testing"), not(loom)))]
+    pub(super) fn pages(&self) -> impl Iterator<Item = Range<usize>> {
+        let pages = self.sparse.iter().chain(&self.dense);
+        pages.map(|page| page.at as usize..page.at as usize + page.len as usize)
+    }
+
+    /// How long the pages are that the table in `bytes` tells of, without their checksums.
+    #[cfg(all(any(test, feature = "testing"), not(loom)))]
+    pub(super) fn page_lens(
+        owner: &Owner,
+        bytes: &[u8],
+        head_end: u64,
+    ) -> Result<Vec<usize>, Malformed> {
+        let table = Table::parse(owner, bytes, head_end)?;
+        Ok(table.pages().map(|page| page.len() - CRC_BYTES).collect())
     }
 
     /// Keeps the whole file, where it could not be written.

@@ -112,6 +112,30 @@ impl SimulatedDisk {
         true
     }
 
+    /// A disk of its own that holds the same, all of it synced.
+    pub(super) fn copy(&self) -> SimulatedDisk {
+        let state = self.state.lock();
+        let file = |file: &Content| Content { bytes: file.bytes.clone(), synced: file.bytes.len() };
+        let files = state.files.iter().map(file).collect();
+        let (names, names_then) = (state.names.clone(), vec![state.names.clone()]);
+        let copied = State { files, names, names_then, left: None };
+        SimulatedDisk { state: Arc::new(Mutex::new(copied)) }
+    }
+
+    /// The bytes of a file, if it is there.
+    pub(super) fn contents(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.state.lock();
+        let id = state.names.get(name)?;
+        Some(state.files[*id].bytes.clone())
+    }
+
+    /// Gives the file `name`, which is there, other bytes.
+    pub(super) fn overwrite(&self, name: &str, bytes: &[u8]) {
+        let state = &mut *self.state.lock();
+        let id = state.names[name];
+        state.files[id] = Content { bytes: bytes.to_vec(), synced: bytes.len() };
+    }
+
     /// Does `step`, unless this operation is the one that fails.
     fn step<T>(&self, step: impl FnOnce(&mut State) -> T) -> io::Result<T> {
         let mut state = self.state.lock();
@@ -126,7 +150,7 @@ impl SimulatedDisk {
     }
 }
 
-fn identity(shard: u32, shards: u32) -> Identity {
+pub(super) fn identity(shard: u32, shards: u32) -> Identity {
     Identity { directory: 7, shard, shards }
 }
 

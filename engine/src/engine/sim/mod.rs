@@ -18,6 +18,8 @@ mod oracle;
 #[cfg(test)]
 mod tests;
 
+pub use crate::log::Trial as IndexTrial;
+
 use crate::consumer::panic_text;
 use crate::log::SimulatedDisk;
 use crate::shard::Refusal;
