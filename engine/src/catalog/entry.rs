@@ -21,7 +21,7 @@ pub(crate) struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// crc32 of what follows, shard, slot, first offset, state, the snapshot where the state is
+    /// CRC32C of what follows, shard, slot, first offset, state, the snapshot where the state is
     /// that it is complete, definition.
     pub(super) fn to_bytes(self) -> Vec<u8> {
         let mut out = vec![0; CRC_BYTES];

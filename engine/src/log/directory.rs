@@ -23,7 +23,7 @@ const LOCK: &str = "LOCK";
 const FLOOR: &str = "floor";
 const SNAPSHOTS: &str = "snapshots";
 const MAGIC: [u8; 8] = *b"walfan-D";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const META_BYTES: usize = 36;
 
 /// Why a directory cannot be opened. Nothing in it was changed.
@@ -271,7 +271,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), OpenError> {
     file.sync_all().map_err(io_error(path, "syncing"))
 }
 
-/// magic, version, shards, id, crc32 of these.
+/// magic, version, shards, id, crc32c of these.
 fn meta_bytes(id: u128, shards: u32) -> [u8; META_BYTES] {
     let mut meta = [0; META_BYTES];
     meta[..8].copy_from_slice(&MAGIC);

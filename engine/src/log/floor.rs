@@ -100,7 +100,7 @@ pub(super) fn new_file(seed: u32) -> [u8; FLOOR_BYTES] {
     bytes
 }
 
-/// magic, LSN, crc32 of these.
+/// magic, LSN, crc32c of these.
 fn slot_bytes(lsn: Lsn, seed: u32) -> [u8; SLOT_BYTES] {
     let mut bytes = [0; SLOT_BYTES];
     bytes[..8].copy_from_slice(&MAGIC);

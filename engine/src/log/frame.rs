@@ -7,7 +7,7 @@
 
 use super::wire::Malformed;
 
-/// crc32 (4 bytes, over all that follows it), payload length (4 bytes), kind (1 byte).
+/// CRC32C (4 bytes, over all that follows it), payload length (4 bytes), kind (1 byte).
 pub(super) const HEAD_BYTES: usize = 9;
 /// A batch frame has one length, so that it can be looked for at any byte.
 pub(super) const BATCH_FRAME_BYTES: usize = HEAD_BYTES + BATCH_PAYLOAD_BYTES;
@@ -99,11 +99,9 @@ pub(super) fn parse(bytes: &[u8], seed: u32) -> Parsed<'_> {
     }
 }
 
-/// The crc32 of `bytes` after `seed`.
+/// The CRC32C of `bytes` after `seed`.
 pub(crate) fn checksum(bytes: &[u8], seed: u32) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
-    hasher.update(bytes);
-    hasher.finalize()
+    crc32c::crc32c_append(seed, bytes)
 }
 
 /// Opens a frame at the end of `out`; the payload is appended to `out`, then [`close`] is called

@@ -8,7 +8,7 @@ pub(super) const HEADER_BYTES: usize = 40;
 pub(super) const SEGMENT_HEADER_BYTES: usize = 52;
 const SEGMENT_MAGIC: [u8; 8] = *b"walfan-S";
 const MAGIC: [u8; 8] = *b"walfan-L";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Whose file a log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(crate) enum HeaderError {
 }
 
 impl Identity {
-    /// magic, version, shard, shards, directory, crc32 of these.
+    /// magic, version, shard, shards, directory, crc32c of these.
     pub(super) fn header(&self) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         header[..36].copy_from_slice(&self.fields(MAGIC, VERSION));
@@ -57,7 +57,7 @@ impl Identity {
     }
 
     /// magic, version, shard, shards, directory, number, position of the first byte behind the
-    /// header, crc32 of these from the seed.
+    /// header, crc32c of these from the seed.
     pub(super) fn segment_header(&self, number: u32, first: u64) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut header = [0; SEGMENT_HEADER_BYTES];
         header[..36].copy_from_slice(&self.fields(SEGMENT_MAGIC, VERSION));

@@ -13,7 +13,7 @@ use crate::words::{Offset, Slot};
 use std::ops::Range;
 
 const MAGIC: [u8; 8] = *b"walfan-I";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Whose segment's index it is, and where its sections end.
 const HEADER_BYTES: usize = 36 + 4 + 8 + 8 + 8 + 8 + 4;
 /// In front of a section or a page, over what follows it.
@@ -84,7 +84,7 @@ impl Owner {
     }
 
     /// magic, version, shard, shards, directory, number, the segment's bytes, where the table and
-    /// the head end, crc32 of these from the seed.
+    /// the head end, crc32c of these from the seed.
     fn header(&self, table_end: u64, head_end: u64) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         header[..36].copy_from_slice(&self.identity.fields(MAGIC, VERSION));
