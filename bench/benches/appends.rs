@@ -1,10 +1,11 @@
 //! Appends: rows of 256 bytes, each to the log of one shape of many, in turn, until all of them are
-//! durable: what one sync acknowledges is a burst of them. Beside it an embedded database keyed by
+//! durable: what one sync acknowledges is a burst of them. Beside it two embedded databases keyed by
 //! shape and offset, with one durable commit a burst, and a file a shape with a sync each, for a
 //! smaller burst, as it is slow. `WALFAN_BENCH_APPEND_SHAPES` names other counts: 10000,1000000.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use fjall::{KeyspaceCreateOptions, PersistMode};
 use redb::{Database, TableDefinition};
 use std::fs::File;
 use std::io::Write;
@@ -45,6 +46,7 @@ fn appends(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(burst));
         walfan(&mut group, shapes, burst);
         redb(&mut group, shapes, burst);
+        fjall(&mut group, shapes, burst);
         let burst = sized(FILES, FILES_TINY);
         group.throughput(Throughput::Elements(burst));
         files(&mut group, shapes, burst);
@@ -106,6 +108,24 @@ fn redb(group: &mut Group<'_>, shapes: u64, burst: u64) {
                 Ok(transaction.commit()?)
             };
             write().expect("the database takes it");
+        });
+    });
+}
+
+fn fjall(group: &mut Group<'_>, shapes: u64, burst: u64) {
+    let folder = scratch(PARENT);
+    let mut turns = Turns { shapes, next: 0 };
+    let database = fjall::Database::builder(folder.path()).open().expect("it is made");
+    let logs = database.keyspace("logs", KeyspaceCreateOptions::default).expect("it is made");
+    group.bench_function(BenchmarkId::new("fjall", shapes), |bencher| {
+        bencher.iter(|| {
+            let from = turns.next;
+            let mut batch = database.batch().durability(Some(PersistMode::SyncData));
+            for (shape, offset) in turns.take(burst).into_iter().zip(from..) {
+                let key = [shape.to_be_bytes(), offset.to_be_bytes()].concat();
+                batch.insert(&logs, key, &ROW[..]);
+            }
+            batch.commit().expect("the database takes it");
         });
     });
 }

@@ -1,11 +1,12 @@
 //! Log: one change to N shapes that are nothing but their logs, until it is durable in all of them
 //! and the LSN is flushed. Beside it what one would write instead: a file and a sync a shape, a
-//! copy a shape in one file that is synced once, and an embedded database keyed by shape and
+//! copy a shape in one file that is synced once, and two embedded databases keyed by shape and
 //! offset with one durable commit. These write the change's bytes only: no checksum, no recovery.
 //! Figures are for their own N: where a way is too slow for an N, there is none.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use fjall::{Keyspace, KeyspaceCreateOptions, PersistMode};
 use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -38,6 +39,7 @@ fn log(criterion: &mut Criterion) {
         walfan(&mut group, shapes);
         baseline(&mut group, "copies, one sync", shapes, Copies::open);
         baseline(&mut group, "redb", shapes, Redb::open);
+        baseline(&mut group, "fjall", shapes, Fjall::open);
         if shapes <= FILES_MAX {
             baseline(&mut group, "files, a sync each", shapes, Files::open);
         }
@@ -241,6 +243,38 @@ impl Baseline for Redb {
 
     fn check(&self, writes: u64, _: usize) {
         let count = self.count().expect("the database is read");
+        assert_eq!(count, writes * self.shapes as u64);
+    }
+}
+
+/// Another one, made for many writes.
+struct Fjall {
+    database: fjall::Database,
+    logs: Keyspace,
+    shapes: usize,
+}
+
+impl Fjall {
+    fn open(folder: &Path, shapes: usize) -> Fjall {
+        let database = fjall::Database::builder(folder).open().expect("a database is made");
+        let logs = database.keyspace("logs", KeyspaceCreateOptions::default).expect("it is made");
+        Fjall { database, logs, shapes }
+    }
+}
+
+impl Baseline for Fjall {
+    fn write(&mut self, offset: Offset, change: &[u8]) {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+        let offset = [offset.commit.as_u64().to_be_bytes(), offset.op.to_be_bytes()].concat();
+        for shape in 0..self.shapes as u32 {
+            let key = [&shape.to_be_bytes()[..], &offset].concat();
+            batch.insert(&self.logs, key, change);
+        }
+        batch.commit().expect("the database takes it");
+    }
+
+    fn check(&self, writes: u64, _: usize) {
+        let count = self.logs.len().expect("the database is read") as u64;
         assert_eq!(count, writes * self.shapes as u64);
     }
 }

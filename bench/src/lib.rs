@@ -140,6 +140,21 @@ pub fn scratch(parent: &str) -> TempDir {
     tempfile::tempdir_in(Path::new(parent)).expect("the build's folder can be written to")
 }
 
+/// What the environment says for `name`, or else `otherwise`.
+pub fn from_environment(name: &str, otherwise: u64) -> u64 {
+    let set = std::env::var(name).ok();
+    set.map_or(otherwise, |text| text.parse().expect("it is a number"))
+}
+
+/// This process's anonymous memory that is resident: the heap and stacks. 0 where the kernel does
+/// not say.
+pub fn anonymous_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
 /// An engine, its publisher and the table.
 #[derive(Debug)]
 pub struct World {
@@ -156,6 +171,11 @@ impl World {
         if let Some(path) = directory {
             builder = builder.directory(path);
         }
+        World::start_with(builder, shapes)
+    }
+
+    /// Starts an engine of these settings with `shapes`.
+    pub fn start_with(builder: Builder, shapes: Vec<(ShapeDefinition, ConsumerSpec)>) -> World {
         let (engine, publisher) = builder.start().expect("an engine starts");
         let items = items();
         engine.learn(Arc::clone(&items));
