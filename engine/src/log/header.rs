@@ -163,7 +163,7 @@ mod tests {
             header[at] ^= 0x10;
             let expected = match at {
                 0..8 => HeaderError::Magic,
-                8..12 => HeaderError::Version { found: 1 ^ 0x10 << (8 * (at - 8)) },
+                8..12 => HeaderError::Version { found: VERSION ^ 0x10 << (8 * (at - 8)) },
                 _ => HeaderError::Damaged,
             };
             assert_eq!(own.check(&header), Err(expected), "byte {at}");

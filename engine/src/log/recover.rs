@@ -265,7 +265,7 @@ impl<'a> Pass<'a> {
     ) -> Result<(), Flaw> {
         let damaged = |position, reason| Flaw::Damaged(Damage { position, reason });
         if let Some((first, last)) = head.batches {
-            if first != self.seq + 1 {
+            if Some(first) != self.seq.checked_add(1) {
                 let reason = Malformed("the numbers of batches do not rise by 1");
                 return Err(damaged(bytes.start, reason));
             }
@@ -365,7 +365,8 @@ impl<'a> Pass<'a> {
         self.void.extend(self.tracker.take().void);
         self.index.set_void(merged(self.void));
         let (last_commit, seed) = (self.index.readable(), self.seed);
-        let next_seq = self.seq + 1;
+        // It takes longer than anything lasts to get there, but a file may claim it.
+        let next_seq = self.seq.saturating_add(1);
         let missing = self.missing;
         let shelf = device.row().map(|row| Shelf::new(row, missing));
         let log = Log::new(device.reader(), seed, self.index, last_commit, shelf);

@@ -180,7 +180,7 @@ impl Pass {
         match &mut self.head.batches {
             None if !head.new_block => return Err(Malformed("the first batch opens no block")),
             None => self.head.batches = Some((head.seq, head.seq)),
-            Some((_, last)) if *last + 1 == head.seq => *last = head.seq,
+            Some((_, last)) if last.checked_add(1) == Some(head.seq) => *last = head.seq,
             Some(_) => return Err(Malformed("the numbers of batches do not rise by 1")),
         }
         self.close_batch(position);
