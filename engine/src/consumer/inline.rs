@@ -20,6 +20,13 @@ pub(crate) struct InlineState {
     pub(crate) shows_debt: bool,
 }
 
+impl InlineState {
+    /// Whether its mailbox is to be told of what it is handed and reports.
+    pub(crate) fn is_watched(self) -> bool {
+        self.has_reporter || self.shows_debt
+    }
+}
+
 /// How a handler ended.
 type Handled = Result<Result<(), ConsumerError>, Box<dyn Any + Send>>;
 
@@ -46,11 +53,53 @@ pub(crate) fn hand_inline(
     let handled = catch_unwind(handler);
     let exits = context.exits();
     let owes = given.commits && reported < commit;
-    if matches!(handled, Ok(Ok(()))) && !(owes || exits || state.has_reporter || state.shows_debt) {
+    if matches!(handled, Ok(Ok(()))) && !(owes || exits || state.is_watched()) {
         return Ok(reported);
     }
     show(state, mailbox, if owes { commit } else { Lsn::ZERO }, reported);
     end(handled, exits, given, tally).map(|()| reported)
+}
+
+/// How far deliveries that were handed over one after another went.
+pub(crate) struct Streak {
+    /// So many were handled, and reported at once.
+    pub(crate) done: usize,
+    /// What came of the one after them, if there was one: it was not reported, or was the end.
+    pub(crate) then: Option<Result<Lsn, ConsumerError>>,
+}
+
+/// Hands deliveries over that each bring their commit, to a consumer that is not watched.
+#[inline]
+pub(crate) fn hand_streak<'a>(
+    consumer: &mut dyn Consumer,
+    state: &mut InlineState,
+    mailbox: &Mailbox,
+    givens: impl Iterator<Item = &'a Given<'a>>,
+    tally: &mut Tally,
+) -> Streak {
+    let (mut done, mut at) = (0, None);
+    let (mut reported, mut exits) = (Lsn::ZERO, false);
+    let handler = AssertUnwindSafe(|| {
+        for given in givens {
+            (at, reported) = (Some(given), Lsn::ZERO);
+            let commit = given.fragment.commit_lsn();
+            let mut context = Context::new(mailbox, commit, &mut reported);
+            let handled = consumer.handle(&Delivery { mailbox, given }, &mut context);
+            exits = context.exits();
+            handled?;
+            if exits || reported < commit {
+                return Ok(());
+            }
+            done += 1;
+        }
+        at = None;
+        Ok(())
+    });
+    let handled = catch_unwind(handler);
+    let Some(given) = at else { return Streak { done, then: None } };
+    let commit = given.fragment.commit_lsn();
+    show(state, mailbox, if reported < commit { commit } else { Lsn::ZERO }, reported);
+    Streak { done, then: Some(end(handled, exits, given, tally).map(|()| reported)) }
 }
 
 /// Shows in its mailbox what the consumer was handed and has reported.

@@ -17,7 +17,7 @@ pub use delivery::{Context, Delivery, ReportError};
 
 pub(crate) use contain::{Foreign, cause_text, contain, drop_contained, panic_text};
 pub(crate) use delivery::Given;
-pub(crate) use inline::{InlineState, hand_inline};
+pub(crate) use inline::{InlineState, Streak, hand_inline, hand_streak};
 pub(crate) use link::{Member, ShardGauges, ShardLink};
 pub(crate) use mail::Mail;
 pub(crate) use mailbox::{Mailbox, MailboxName, Note, Verdict};

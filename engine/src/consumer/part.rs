@@ -360,14 +360,16 @@ impl Part {
                 }
             };
             hands.tally.mail_taken += 1;
-            let Some(fragment) = cache.fragment(recent, mail) else {
-                self.mode = Mode::Lost;
-                mailbox.set_waits(true);
-                mailbox.leave(Note::Lost);
-                return Ok(Step::More);
-            };
-            let due = Due { what: mail.what(), commits: mail.commits() };
-            self.offer(mailbox, fragment, due, hands)?;
+            for mail in mail.each() {
+                let Some(fragment) = cache.fragment(recent, mail) else {
+                    self.mode = Mode::Lost;
+                    mailbox.set_waits(true);
+                    mailbox.leave(Note::Lost);
+                    return Ok(Step::More);
+                };
+                let due = Due { what: mail.what(), commits: mail.commits() };
+                self.offer(mailbox, fragment, due, hands)?;
+            }
         }
         Ok(Step::More)
     }

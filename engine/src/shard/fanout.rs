@@ -5,7 +5,7 @@ use super::Trackers;
 use super::slots::{Entry, Lifecycle, Port, Slots};
 use super::wakes::Wakes;
 use crate::consumer::{Ack, ConsumerError, Given, Hands, Mail, hand_inline};
-use crate::words::{Fragment, Offset, Routed, Slot};
+use crate::words::{Fragment, Lsn, Offset, Routed, Slot};
 use crossbeam_channel::TrySendError;
 use roaring::RoaringBitmap;
 use std::borrow::Cow;
@@ -19,23 +19,24 @@ pub(super) struct Ended {
 }
 
 /// One delivery, the same for all that get it.
-struct Parcel<'a> {
-    given: Given<'a>,
-    mail: Mail,
+#[derive(Clone, Copy)]
+pub(super) struct Parcel<'a> {
+    pub(super) given: Given<'a>,
+    pub(super) mail: Mail,
 }
 
 /// One change to all that get it in the same form.
-struct Leg<'a> {
-    parcel: Parcel<'a>,
-    set: Option<Cow<'a, RoaringBitmap>>,
+pub(super) struct Leg<'a> {
+    pub(super) parcel: Parcel<'a>,
+    pub(super) set: Option<Cow<'a, RoaringBitmap>>,
     /// And these, which are not in the set.
-    slots: &'a [Slot],
+    pub(super) slots: &'a [Slot],
 }
 
 /// A fragment's deliveries.
 pub(super) struct Turn<'a> {
     pub(super) fragment: &'a Fragment,
-    legs: Vec<Leg<'a>>,
+    pub(super) legs: Vec<Leg<'a>>,
     commit_mark: Parcel<'a>,
 }
 
@@ -92,7 +93,8 @@ pub(super) struct Desk<'a> {
 pub(super) struct Counts {
     /// Shapes that newly owe the commit, by mode.
     newly: [u32; 2],
-    /// Deliveries sent into mailboxes.
+    /// Mail sent into mailboxes, and the deliveries that it stands for.
+    pub(super) mails: u64,
     pub(super) mailed: u64,
     /// Deliveries handled on the shard's thread.
     pub(super) inline: u64,
@@ -105,6 +107,12 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn delivered(&self) -> u64 {
         self.mailed + self.inline
+    }
+
+    /// One more newly owes the commit that goes out.
+    #[inline]
+    pub(super) fn owe(&mut self, ack: Ack) {
+        self.newly[usize::from(ack == Ack::Log)] += 1;
     }
 }
 
@@ -154,12 +162,12 @@ impl Fanout<'_> {
 
 impl Desk<'_> {
     /// Slots may come again from here on: the watch must not take that for one long call.
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.hands.pulse.beat();
     }
 
     /// Who was handed this inline has handled it.
-    fn end(&mut self, given: &Given<'_>) {
+    pub(super) fn end(&mut self, given: &Given<'_>) {
         let handled = std::mem::take(&mut self.handled);
         let tally = &mut self.hands.tally;
         tally.handled += if given.change.is_some() { handled } else { 0 };
@@ -168,7 +176,7 @@ impl Desk<'_> {
     }
 
     /// Adds who newly owes, before anybody's report can be read.
-    fn settle(&mut self, fragment: &Fragment) {
+    pub(super) fn settle(&mut self, fragment: &Fragment) {
         for (ack, newly) in [Ack::Consumer, Ack::Log].into_iter().zip(&mut self.counts.newly) {
             if *newly > 0 {
                 self.owed.of(ack).owe(fragment.commit_lsn(), std::mem::take(newly));
@@ -178,9 +186,17 @@ impl Desk<'_> {
 
     #[inline]
     fn deliver(&mut self, slot: Slot, entry: &mut Entry, parcel: &Parcel<'_>) {
+        if self.give(slot, entry, parcel) {
+            self.counts.owe(entry.ack);
+        }
+    }
+
+    /// Makes a delivery. True: the shape newly owes its commit.
+    #[inline]
+    pub(super) fn give(&mut self, slot: Slot, entry: &mut Entry, parcel: &Parcel<'_>) -> bool {
         let Parcel { given, mail } = parcel;
         if entry.filters && entry.hides(given.fragment) {
-            return;
+            return false;
         }
         if !given.commits && !entry.open {
             self.touched.push(slot);
@@ -190,13 +206,11 @@ impl Desk<'_> {
         if entry.state.is_sent_to() {
             match &entry.port {
                 Port::Inline(_) => self.hand(slot, entry, given),
-                Port::Mail(_) => self.send(slot, entry, *mail),
+                Port::Mail(_) => self.send(slot, entry, *mail, 1),
                 Port::Closed => {}
             }
         }
-        if given.commits && entry.owed.sent(given.fragment.commit_lsn()) {
-            self.counts.newly[usize::from(entry.ack == Ack::Log)] += 1;
-        }
+        given.commits && entry.owed.sent(given.fragment.commit_lsn())
     }
 
     #[inline]
@@ -207,13 +221,23 @@ impl Desk<'_> {
         self.hands.pulse.enter_slot(self.shard, slot);
         let (state, handed) = (&mut entry.inline, entry.owed.sent);
         let tally = &mut self.hands.tally;
-        match hand_inline(&mut **consumer, state, mailbox, handed, given, tally) {
+        let ended = hand_inline(&mut **consumer, state, mailbox, handed, given, tally);
+        self.after_handler(slot, entry, given, ended);
+    }
+
+    /// What comes of a handler's end on the shard's thread: a report, or a death.
+    #[inline]
+    pub(super) fn after_handler(
+        &mut self,
+        slot: Slot,
+        entry: &mut Entry,
+        given: &Given<'_>,
+        ended: Result<Lsn, ConsumerError>,
+    ) {
+        match ended {
             Ok(reported) => {
                 self.handled += 1;
-                if reported > entry.owed.flushed {
-                    entry.deaths = 0;
-                    self.owed.apply(entry.ack, entry.owed.report(reported));
-                }
+                self.take_inline_report(entry, reported);
             }
             Err(cause) => {
                 self.counts.stopped_running += entry.state.stop(Lifecycle::Dead);
@@ -222,13 +246,23 @@ impl Desk<'_> {
         }
     }
 
+    #[inline]
+    pub(super) fn take_inline_report(&mut self, entry: &mut Entry, reported: Lsn) {
+        if reported > entry.owed.flushed {
+            entry.deaths = 0;
+            self.owed.apply(entry.ack, entry.owed.report(reported));
+        }
+    }
+
+    /// Sends mail that stands for `count` deliveries.
     // Not inlined: a call by value costs less than what its registers cost `hand`.
     #[inline(never)]
-    fn send(&mut self, slot: Slot, entry: &mut Entry, mail: Mail) {
+    pub(super) fn send(&mut self, slot: Slot, entry: &mut Entry, mail: Mail, count: u64) {
         let (Port::Mail(sender), Some(mailbox)) = (&entry.port, &entry.mailbox) else { return };
         match sender.try_send(mail) {
             Ok(()) => {
-                self.counts.mailed += 1;
+                self.counts.mails += 1;
+                self.counts.mailed += count;
                 self.wakes.wake(mailbox);
             }
             // Nothing is discarded: the log has it (R4).
@@ -241,7 +275,7 @@ impl Desk<'_> {
             // Dead. It owes this delivery like any other; the retry is the replay.
             Err(TrySendError::Disconnected(_)) => {
                 self.counts.stopped_running += entry.state.stop(Lifecycle::Dead);
-                self.counts.retries += 1;
+                self.counts.retries += count;
                 self.ended.push(Ended { slot, inline: None });
             }
         }

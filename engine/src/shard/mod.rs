@@ -3,6 +3,7 @@
 //! marks and synced batches flow in; mail, batches and a frontier flow out. It blocks on nothing
 //! and is handed the time; the thread that pumps it is started by the engine.
 
+mod batch;
 mod commit;
 mod death;
 mod fanout;

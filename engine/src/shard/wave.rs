@@ -4,6 +4,7 @@
 //! slices, so that a consumer that comes back does not wait for all of it.
 
 use super::Shard;
+use super::batch::Batch;
 use super::fanout::{Counts, Desk, Fanout, Turn};
 use crate::sync::Ordering;
 use crate::words::{Fragment, Lsn, Routed, Slot};
@@ -166,12 +167,17 @@ impl Shard {
         let mut fanout = Fanout { slots: &mut self.slots, desk };
         let tiles = u64::from(self.next_slot.div_ceil(TILE_SLOTS));
         let Wave { deliveries, alone, mut reached, .. } = self.wave;
+        let batch = Batch::of(&turns);
         if deliveries >= tiles * TILE_DELIVERIES_MIN {
             while reached < self.next_slot && fanout.desk.counts.delivered() < SLICE_DELIVERIES {
                 let tile = reached..=reached.saturating_add(TILE_SLOTS - 1);
                 reached = tile.end().saturating_add(1);
                 // Who was touched by what came before may be anywhere: marks go last.
                 let marks = !alone || reached >= self.next_slot;
+                if let Some(batch) = &batch {
+                    fanout.run_batch(batch, &tile);
+                    continue;
+                }
                 for turn in &turns {
                     fanout.run(turn, &tile, marks && turn.fragment.commits());
                 }
@@ -199,7 +205,7 @@ impl Shard {
         self.show_tally();
         let gauge = &self.link.gauges.mail_sent;
         // Relaxed: one writer; the publisher compares it with what was taken, as a hint (R17).
-        gauge.store(gauge.load(Ordering::Relaxed) + counts.mailed, Ordering::Relaxed);
+        gauge.store(gauge.load(Ordering::Relaxed) + counts.mails, Ordering::Relaxed);
     }
 
     /// Shows what handlers did on the shard's own thread.
