@@ -5,14 +5,14 @@ use super::fanout::{Desk, Fanout, Leg, Parcel, Turn};
 use super::slots::{Entry, Port};
 use crate::consumer::{Given, Mail, Streak, hand_streak};
 use crate::words::Slot;
-use roaring::RoaringBitmap;
 use std::ops::RangeInclusive;
 
 /// See the file's head.
 pub(super) struct Batch<'a> {
     /// Two or more. Each brings its commit.
     parcels: Vec<Parcel<'a>>,
-    set: &'a RoaringBitmap,
+    /// Who gets them.
+    leg: &'a Leg<'a>,
     /// All of them, for a mailbox.
     mail: Mail,
 }
@@ -23,23 +23,25 @@ impl<'a> Batch<'a> {
         if !(2..=Mail::FRAGMENTS_MAX).contains(&turns.len()) {
             return None;
         }
-        let (parcel, set) = only_leg(turns.first()?)?;
+        let leg = only_leg(turns.first()?)?;
+        let mail = leg.parcel.mail;
         let mut parcels = Vec::with_capacity(turns.len());
         for (turn, number) in turns.iter().zip(0..) {
-            let (next, its_set) = only_leg(turn)?;
-            if next.mail != parcel.mail.after(number) || its_set != set {
+            let next = only_leg(turn)?;
+            let same = next.set == leg.set && next.slots == leg.slots;
+            if !same || next.parcel.mail != mail.after(number) {
                 return None;
             }
-            parcels.push(*next);
+            parcels.push(next.parcel);
         }
-        Some(Batch { mail: parcel.mail.repeated(turns.len()), parcels, set })
+        Some(Batch { mail: mail.repeated(turns.len()), parcels, leg })
     }
 }
 
 /// The turn's only change and who gets it, if that completes the transaction.
-fn only_leg<'a>(turn: &'a Turn<'a>) -> Option<(&'a Parcel<'a>, &'a RoaringBitmap)> {
+fn only_leg<'a>(turn: &'a Turn<'a>) -> Option<&'a Leg<'a>> {
     match turn.legs.as_slice() {
-        [Leg { parcel, set: Some(set), slots: [] }] if parcel.given.commits => Some((parcel, set)),
+        [leg] if leg.parcel.given.commits => Some(leg),
         _ => None,
     }
 }
@@ -48,12 +50,9 @@ impl Fanout<'_> {
     /// Makes those deliveries of a batch that go to slots in `tile`.
     pub(super) fn run_batch(&mut self, batch: &Batch<'_>, tile: &RangeInclusive<u32>) {
         let Fanout { slots, desk } = self;
-        let Some(Parcel { given, .. }) = batch.parcels.first() else { return };
+        let given = &batch.leg.parcel.given;
         desk.begin();
-        let mut of_tile = batch.set.range(tile.clone());
-        while let Some(range) = of_tile.next_range() {
-            slots.visit(range, |slot, entry| desk.deliver_batch(slot, entry, batch));
-        }
+        batch.leg.visit(slots, tile, |slot, entry| desk.deliver_batch(slot, entry, batch));
         desk.end(given);
         desk.settle(given.fragment);
     }

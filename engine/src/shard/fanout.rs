@@ -33,6 +33,30 @@ pub(super) struct Leg<'a> {
     pub(super) slots: &'a [Slot],
 }
 
+impl Leg<'_> {
+    /// Calls `visit` for those in `tile` who get it.
+    #[inline]
+    pub(super) fn visit(
+        &self,
+        slots: &mut Slots,
+        tile: &RangeInclusive<u32>,
+        mut visit: impl FnMut(Slot, &mut Entry),
+    ) {
+        if let Some(set) = &self.set {
+            let mut of_tile = set.range(tile.clone());
+            while let Some(range) = of_tile.next_range() {
+                slots.visit(range, &mut visit);
+            }
+        }
+        let from = self.slots.partition_point(|slot| slot.as_u32() < *tile.start());
+        for &slot in self.slots[from..].iter().take_while(|slot| slot.as_u32() <= *tile.end()) {
+            if let Some(entry) = slots.get_mut(slot).filter(|entry| entry.is_attended()) {
+                visit(slot, entry);
+            }
+        }
+    }
+}
+
 /// A fragment's deliveries.
 pub(super) struct Turn<'a> {
     pub(super) fragment: &'a Fragment,
@@ -117,25 +141,26 @@ impl Counts {
 }
 
 impl Fanout<'_> {
-    /// Makes those deliveries of a turn that go to slots in `tile`. `marks`: these are the last of
-    /// a transaction.
-    pub(super) fn run(&mut self, turn: &Turn<'_>, tile: &RangeInclusive<u32>, marks: bool) {
+    /// Makes those deliveries of turns that go to slots in `tile`. `marks`: these are the last ones
+    /// of theirs.
+    pub(super) fn run_turns(
+        &mut self,
+        turns: &[Turn<'_>],
+        tile: &RangeInclusive<u32>,
+        marks: bool,
+    ) {
+        for turn in turns {
+            self.run(turn, tile, marks && turn.fragment.commits());
+        }
+    }
+
+    /// `marks`: these are the last of a transaction.
+    fn run(&mut self, turn: &Turn<'_>, tile: &RangeInclusive<u32>, marks: bool) {
         let Fanout { slots, desk } = self;
-        for Leg { parcel, set, slots: singles } in &turn.legs {
+        for leg in &turn.legs {
             desk.begin();
-            if let Some(set) = set {
-                let mut of_tile = set.range(tile.clone());
-                while let Some(range) = of_tile.next_range() {
-                    slots.visit(range, |slot, entry| desk.deliver(slot, entry, parcel));
-                }
-            }
-            let from = singles.partition_point(|slot| slot.as_u32() < *tile.start());
-            for &slot in singles[from..].iter().take_while(|slot| slot.as_u32() <= *tile.end()) {
-                if let Some(entry) = slots.get_mut(slot).filter(|entry| entry.is_attended()) {
-                    desk.deliver(slot, entry, parcel);
-                }
-            }
-            desk.end(&parcel.given);
+            leg.visit(slots, tile, |slot, entry| desk.deliver(slot, entry, &leg.parcel));
+            desk.end(&leg.parcel.given);
         }
         if marks {
             self.commit_marks(&turn.commit_mark);

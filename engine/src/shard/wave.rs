@@ -174,17 +174,15 @@ impl Shard {
                 reached = tile.end().saturating_add(1);
                 // Who was touched by what came before may be anywhere: marks go last.
                 let marks = !alone || reached >= self.next_slot;
-                if let Some(batch) = &batch {
-                    fanout.run_batch(batch, &tile);
-                    continue;
-                }
-                for turn in &turns {
-                    fanout.run(turn, &tile, marks && turn.fragment.commits());
+                match &batch {
+                    Some(batch) => fanout.run_batch(batch, &tile),
+                    None => fanout.run_turns(&turns, &tile, marks),
                 }
             }
         } else {
-            for turn in &turns {
-                fanout.run(turn, &(0..=u32::MAX), turn.fragment.commits());
+            match &batch {
+                Some(batch) => fanout.run_batch(batch, &(0..=u32::MAX)),
+                None => fanout.run_turns(&turns, &(0..=u32::MAX), true),
             }
             reached = self.next_slot;
         }

@@ -23,7 +23,9 @@ fn reports_from(
 #[test]
 fn r10_who_waits_for_us_is_not_condemned_and_who_does_not_is() {
     let dir = tempfile::tempdir().unwrap();
-    let mut hand = ByHand::open(dir.path());
+    // One mail stands for several transactions.
+    let builder = Engine::builder().directory(dir.path()).mailbox_places(4);
+    let mut hand = ByHand::with(builder);
     let (handle, _) = hand.add_with(mailbox(Ack::Consumer, reports_from(40)));
     hand.run();
     hand.publish(1..=1);

@@ -83,6 +83,15 @@ struct Table {
 }
 
 impl Table {
+    /// A change that goes where the one before it went, as a rule.
+    fn touch(&mut self) -> What {
+        let old = self.rows.get(&0).copied();
+        let Row([_, kind, note]) = old.unwrap_or(Row([0; 3]));
+        let new = Row([0, kind, 1 - note]);
+        self.rows.insert(0, new);
+        old.map_or(What::Insert(new), |old| What::Update(old, new))
+    }
+
     fn change(&mut self, rng: &mut Rng) -> What {
         let free: Vec<u64> = (0..KEYS).filter(|key| !self.rows.contains_key(key)).collect();
         let rows: Vec<Row> = self.rows.values().copied().collect();
@@ -129,14 +138,16 @@ impl Transaction {
         };
         let transactions = gaps.into_iter().map(|gap| {
             commit += gap;
-            let changes = (0..rng.below(9)).map(|_| {
-                let table = rng.below(TABLES as u64) as usize;
+            // Several of one change each, to the same shapes, are handed over as one.
+            let alike = rng.below(3) == 0;
+            let changes = (0..if alike { 1 } else { rng.below(9) }).map(|_| {
+                let table = if alike { 0 } else { rng.below(TABLES as u64) as usize };
                 let altered = &mut tables[table];
                 if rng.below(300) == 0 {
                     altered.version += 1;
                     altered.relation = relation(table, altered.version);
                 }
-                let what = altered.change(rng);
+                let what = if alike { altered.touch() } else { altered.change(rng) };
                 let (version, relation) = (altered.version, Arc::clone(&altered.relation));
                 Change { table, version, relation, what }
             });
