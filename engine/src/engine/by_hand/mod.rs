@@ -2,6 +2,7 @@
 //! comes first, and on a time that nobody waits for.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod batches;
 mod deaths;
 mod initial;
 mod news;
