@@ -19,8 +19,8 @@ use roaring::RoaringBitmap;
 use std::ops::Range;
 use std::sync::Arc;
 
-const SHAPES: u32 = 60;
-const TRANSACTIONS: u64 = 40;
+const SHAPES: u32 = 40;
+const TRANSACTIONS: u64 = 30;
 /// No shape's log has so many pages, even if each says that there is more.
 const PAGES_MAX: usize = 200;
 
@@ -203,7 +203,7 @@ fn write(found: &mut Recovered) {
             match (number + change) % 4 {
                 0 => to.as_is.sets.push(SharedSet { id: 1, slots: Arc::clone(&all) }),
                 1 => to.as_is.slots.push(Slot::new(number as u32 % SHAPES)),
-                _ => to.as_is.slots.extend([3, 7, 50].map(Slot::new)),
+                _ => to.as_is.slots.extend([3, 7, 35].map(Slot::new)),
             }
             routed.push(to);
         }
@@ -283,7 +283,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(512))]
+        #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn any_bytes_in_the_place_of_an_index_are_built_anew_or_refused(

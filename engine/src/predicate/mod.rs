@@ -107,7 +107,8 @@ impl Predicate {
     pub(crate) fn any_of(mut terms: Vec<Equality>) -> Predicate {
         terms.sort_unstable();
         terms.dedup();
-        Predicate::AnyOf(terms.into())
+        // Copied: an allocator may leave what is shrunk where it is, and there is one a shape.
+        Predicate::AnyOf(terms.drain(..).collect())
     }
 
     /// The exact rule: whether `row` belongs to the shape.

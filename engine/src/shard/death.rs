@@ -86,9 +86,10 @@ impl Shard {
 
     /// The factory of an incarnation has not answered in time. It may come back, or not.
     pub(super) fn bury_hung(&mut self, slot: Slot, mailbox: Arc<Mailbox>, now: Instant) {
-        if let Some(entry) = self.slots.get_mut(slot) {
-            entry.cold.hung.retain(is_there);
-            entry.cold.hung.push(Arc::clone(&mailbox));
+        let entry = self.slots.get_mut(slot);
+        if let Some(attended) = entry.and_then(|entry| entry.cold.attended.as_mut()) {
+            attended.hung.retain(is_there);
+            attended.hung.push(Arc::clone(&mailbox));
         }
         let offset = Offset::commit_mark(mailbox.flushed());
         self.bury(slot, offset, "its factory did not answer in time".into(), now);
@@ -110,7 +111,7 @@ impl Shard {
         entry.state = Lifecycle::Dead;
         entry.deaths = entry.deaths.saturating_add(1);
         let (deaths, handle) = (entry.deaths, entry.cold.shape.handle);
-        let incarnation = entry.cold.incarnation;
+        let incarnation = entry.cold.incarnation();
         self.drop_port(port);
         let counters = self.counters();
         counters.deaths.add(1);
@@ -134,7 +135,7 @@ impl Shard {
         }
         while let Some((slot, incarnation)) = self.pacing.next(now) {
             let died = |entry: &mut super::slots::Entry| {
-                entry.state == Lifecycle::Dead && entry.cold.incarnation == incarnation
+                entry.state == Lifecycle::Dead && entry.cold.incarnation() == incarnation
             };
             if self.slots.get_mut(slot).is_some_and(died) {
                 self.start_consumer(slot);

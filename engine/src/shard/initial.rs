@@ -56,7 +56,7 @@ impl Shard {
         entry.cold.initial = Initial::Complete(snapshot.clone());
         entry.filters = true;
         let (ack, first) = (entry.ack, entry.cold.shape.first);
-        if entry.cold.consumer.has_factory() {
+        if entry.cold.attended.is_some() {
             let owed = self.owed_since_first(ack, first);
             if let Some(entry) = self.slots.get_mut(slot) {
                 entry.owed = owed;

@@ -5,7 +5,7 @@
 use super::Shard;
 use super::commit::OnSync;
 use super::message::{Entering, Gone, Placed, Prepared, Refusal, Reply};
-use super::slots::{Cold, Entry, Lifecycle, Port};
+use super::slots::{Attended, Cold, Entry, Lifecycle, Port};
 use crate::consumer::{
     Ack, ConsumerSpec, Foreign, InlineState, Mailbox, MailboxName, Note, drop_contained,
 };
@@ -109,9 +109,11 @@ impl Shard {
         // Until it has its initial rows, its changes are logged, and that is all.
         let has_consumer = consumer.has_factory() && !initial.is_awaited();
         let filters = initial.complete().is_some();
-        let hung = Vec::new();
-        let incarnation = 0;
-        let cold = Cold { shape, consumer, initial, incarnation, hung };
+        let attended = consumer.has_factory().then(|| {
+            let (incarnation, hung) = (0, Vec::new());
+            Box::new(Attended { consumer, incarnation, hung })
+        });
+        let cold = Cold { shape, initial, attended };
         let entry = Entry {
             state: if has_consumer { Lifecycle::Dead } else { Lifecycle::Running },
             ack: cold.shape.ack,
@@ -161,15 +163,16 @@ impl Shard {
     /// Queues the factory for the next incarnation. A first start is a restart.
     pub(super) fn start_consumer(&mut self, slot: Slot) {
         let Some(entry) = self.slots.get_mut(slot) else { return };
-        let (factory, inline) = match &*entry.cold.consumer {
+        let cold = &mut entry.cold;
+        let Some(attended) = &mut cold.attended else { return };
+        let (factory, inline) = match &*attended.consumer {
             ConsumerSpec::Log => return,
             ConsumerSpec::Mailbox { factory, .. } => (Arc::clone(factory), false),
             ConsumerSpec::Inline { factory, .. } => (Arc::clone(factory), true),
         };
-        let cold = &mut entry.cold;
-        cold.incarnation += 1;
+        attended.incarnation += 1;
         let handle = cold.shape.handle;
-        let name = MailboxName { handle, slot, incarnation: cold.incarnation };
+        let name = MailboxName { handle, slot, incarnation: attended.incarnation };
         let page = self.dirty.page_for(slot);
         let named = (name, cold.shape.view.clone(), cold.initial.complete().cloned());
         let mailbox = Arc::new(Mailbox::new(named, Arc::clone(&self.link), page));
@@ -241,7 +244,7 @@ impl Shard {
         if let Some(from) = entry.owed.release() {
             self.commit.when_durable(OnSync::Settle(entry.ack, from));
         }
-        let lagging = entry.cold.consumer.has_factory() && entry.state != Lifecycle::Running;
+        let lagging = entry.cold.attended.is_some() && entry.state != Lifecycle::Running;
         self.counters().lagging.sub(u64::from(lagging));
         // Readers are told at once; what they held is void when the record is durable.
         self.control.registry.leave(handle);
@@ -252,7 +255,7 @@ impl Shard {
             mailbox.close();
             self.pool.wake(mailbox);
         }
-        let mut mailboxes = std::mem::take(&mut entry.cold.hung);
+        let mut mailboxes = entry.cold.attended.take().map(|a| a.hung).unwrap_or_default();
         mailboxes.extend(elsewhere);
         let initial = std::mem::take(&mut entry.cold.initial);
         let leaving = Leaving { handle, state, initial, mailboxes, durable: false };

@@ -4,7 +4,7 @@
 
 use super::Shard;
 use super::lifecycle::Ending;
-use super::slots::{Entry, Lifecycle, Port};
+use super::slots::{Attended, Entry, Lifecycle, Port};
 use crate::consumer::{
     ConsumerSpec, InlineState, Mailbox, Member, Note, Part, Verdict, cause_text,
 };
@@ -116,7 +116,7 @@ impl Shard {
         }
         // Below its first offset there is nothing of the shape.
         let from = resume.max(entry.cold.shape.first);
-        let (handle, incarnation) = (entry.cold.shape.handle, entry.cold.incarnation);
+        let (handle, incarnation) = (entry.cold.shape.handle, entry.cold.incarnation());
         let took_back = from.complete_through() < entry.owed.flushed;
         entry.taken_back |= took_back;
         let cut = from < start;
@@ -165,7 +165,10 @@ impl Shard {
         mailbox.set_waits(false);
         mailbox.set_gap(false);
         entry.state = Lifecycle::Running;
-        let inline = matches!(*entry.cold.consumer, ConsumerSpec::Inline { .. });
+        let attended = entry.cold.attended.as_ref();
+        let is_inline =
+            |attended: &Box<Attended>| matches!(*attended.consumer, ConsumerSpec::Inline { .. });
+        let inline = attended.is_some_and(is_inline);
         if inline && part.is_level(processed) {
             self.place_inline(slot, *part);
         } else {
@@ -180,7 +183,7 @@ impl Shard {
     pub(super) fn join(&mut self, slot: Slot, incarnation: u64, position: Offset) {
         let open = self.stream.open.is_some();
         let Some(entry) = self.slots.get_mut(slot) else { return };
-        if entry.cold.incarnation != incarnation || entry.state != Lifecycle::Lagging {
+        if entry.cold.incarnation() != incarnation || entry.state != Lifecycle::Lagging {
             return;
         }
         if open {

@@ -87,8 +87,21 @@ impl Entry {
 /// What only lifecycle changes need.
 pub(super) struct Cold {
     pub(super) shape: Arc<Shape>,
-    pub(super) consumer: Foreign<ConsumerSpec>,
     pub(super) initial: Initial,
+    /// Of a shape that has a consumer beside its log, or will have.
+    pub(super) attended: Option<Box<Attended>>,
+}
+
+impl Cold {
+    /// The number of its consumer's last incarnation; 0 before the first.
+    pub(super) fn incarnation(&self) -> u64 {
+        self.attended.as_ref().map_or(0, |attended| attended.incarnation)
+    }
+}
+
+/// How a shape's consumer is made, and what became of it.
+pub(super) struct Attended {
+    pub(super) consumer: Foreign<ConsumerSpec>,
     pub(super) incarnation: u64,
     /// Earlier incarnations whose factory was given up and may not have come back yet (R9). As many
     /// as hung since one was found to have.
@@ -264,13 +277,7 @@ mod tests {
             owed: Owed::default(),
             port: Port::Closed,
             mailbox: None,
-            cold: Box::new(Cold {
-                shape,
-                consumer: Foreign::new(ConsumerSpec::Log),
-                initial: Initial::None,
-                incarnation: 0,
-                hung: Vec::new(),
-            }),
+            cold: Box::new(Cold { shape, initial: Initial::None, attended: None }),
         }
     }
 
