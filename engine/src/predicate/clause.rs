@@ -21,39 +21,49 @@ pub(crate) struct Clause {
 }
 
 impl Clause {
-    /// Whether the row belongs to the shape. An alternative with a condition that is not true does
-    /// not hold, whatever its other conditions are; an alternative that holds decides.
+    /// Whether the row belongs to the shape: [`holds`] of the clause as a whole.
     ///
     /// # Errors
     /// When an error is left that nothing decides over.
     pub(crate) fn matches<'a>(&'a self, row: &RowView<'a>) -> Result<bool, EvalError> {
-        let mut error = None;
-        for conditions in &self.alternatives {
-            let mut failed = None;
-            let mut holds = true;
-            for condition in conditions {
-                match truth(condition, row) {
-                    Ok(Some(true)) => {}
-                    Ok(_) => {
-                        holds = false;
-                        break;
-                    }
-                    Err(error) => failed = Some(error),
-                }
-            }
-            match failed {
-                None if holds => return Ok(true),
-                Some(failed) if holds => error = error.or(Some(failed)),
-                _ => {}
-            }
-        }
-        error.map_or(Ok(false), Err)
+        let all =
+            |conditions: &'a [E]| decided(conditions.iter().map(|one| holds(one, row)), false);
+        decided(self.alternatives.iter().map(|conditions| all(conditions)), true)
     }
 
     /// How the rows that it takes can be found: each is found by one of these at least.
     pub(crate) fn paths(&self) -> Vec<Path> {
         access::paths(&self.alternatives)
     }
+}
+
+/// Whether `condition` is true. An AND of which a part is not true is not true, and an OR of which
+/// one is true is true, whatever error is in another part, and however deep they stand in one
+/// another. An index finds by one part and does not look at the others where that is not true; so
+/// the answer depends on no order, and an index gives the same.
+fn holds<'a>(condition: &'a Expr, row: &RowView<'a>) -> Result<bool, EvalError> {
+    match condition {
+        Expr::And(items) => decided(items.iter().map(|item| holds(item, row)), false),
+        Expr::Or(items) => decided(items.iter().map(|item| holds(item, row)), true),
+        // Below NOT and the like it matters whether a part is false or NULL: evaluated in order.
+        _ => Ok(truth(condition, row)? == Some(true)),
+    }
+}
+
+/// `by` if one of `parts` is that, else the first error, else the other value.
+fn decided(
+    parts: impl Iterator<Item = Result<bool, EvalError>>,
+    by: bool,
+) -> Result<bool, EvalError> {
+    let mut error = None;
+    for part in parts {
+        match part {
+            Ok(value) if value == by => return Ok(by),
+            Ok(_) => {}
+            Err(found) => error = error.or(Some(found)),
+        }
+    }
+    error.map_or(Ok(!by), Err)
 }
 
 /// The predicate that `condition` is. An error is where there are too many terms, if that is known.
