@@ -3,7 +3,7 @@
 //! without evaluating anything.
 
 use super::access::{self, Path};
-use super::error::{EvalError, Position};
+use super::error::EvalError;
 use super::eval::{RowView, truth};
 use super::expr::{Comparison, E, Expr};
 use super::key::{Key, KeyKind};
@@ -66,31 +66,57 @@ fn decided(
     error.map_or(Ok(!by), Err)
 }
 
-/// The predicate that `condition` is. An error is where there are too many terms, if that is known.
-pub(super) fn predicate(relation: &Relation, condition: E) -> Result<Predicate, Option<Position>> {
-    let mut alternatives = Vec::new();
-    let mut equalities = Some(Vec::new());
-    for condition in flattened(&condition, true) {
+/// What the OR that a condition is at its top joins.
+pub(super) struct Terms {
+    pub(super) alternatives: Vec<Box<[E]>>,
+    /// The same as a list of `column = constant`, if it is nothing else.
+    pub(super) equalities: Option<Vec<Equality>>,
+    always: bool,
+}
+
+impl Terms {
+    /// What is bounded by [`TERMS_MAX`].
+    pub(super) fn count(&self) -> usize {
+        self.equalities.as_ref().map_or(self.alternatives.len(), Vec::len)
+    }
+}
+
+pub(super) fn terms(relation: &Relation, condition: &E) -> Terms {
+    let mut terms = Terms { alternatives: Vec::new(), equalities: Some(Vec::new()), always: false };
+    for condition in flattened(condition, true) {
         match &*condition {
-            Expr::Const(Some(Datum::Bool(true))) => return Ok(Predicate::Always),
-            Expr::Const(_) => continue,
+            Expr::Const(value) => {
+                terms.always |= *value == Some(Datum::Bool(true));
+                continue;
+            }
             _ => {}
         }
-        if let Some(terms) = &mut equalities {
+        if let Some(list) = &mut terms.equalities {
             match equalities_of(relation, &condition) {
-                Some(more) => terms.extend(more),
-                None => equalities = None,
+                Some(more) => list.extend(more),
+                None => terms.equalities = None,
             }
         }
-        alternatives.push(flattened(&condition, false).into_boxed_slice());
+        terms.alternatives.push(flattened(&condition, false).into_boxed_slice());
     }
-    let count = equalities.as_ref().map_or(alternatives.len(), Vec::len);
-    if count > TERMS_MAX {
-        return Err(None);
+    terms
+}
+
+/// The predicate that `condition` is; `None` if it has too many terms.
+pub(super) fn predicate(relation: &Relation, condition: &E) -> Option<Predicate> {
+    let terms = terms(relation, condition);
+    if terms.always {
+        return Some(Predicate::Always);
     }
-    Ok(match equalities {
-        Some(terms) => Predicate::any_of(terms),
-        None => Predicate::Clause(Arc::new(Clause { alternatives: alternatives.into() })),
+    if terms.count() > TERMS_MAX {
+        return None;
+    }
+    Some(match terms.equalities {
+        Some(list) => Predicate::any_of(list),
+        None => {
+            let alternatives = terms.alternatives.into();
+            Predicate::Clause(Arc::new(Clause { alternatives }))
+        }
     })
 }
 

@@ -124,6 +124,21 @@ pub enum WhereError {
         /// Where it is used.
         position: Position,
     },
+    /// A parameter would have another type here than where it stands first.
+    #[error(
+        "${number} at {position} is a {type_name}, and {first} where it stands first: cast it at \
+         each place to one type, as in ${number}::{first}, or pass it as two parameters"
+    )]
+    ParameterTypes {
+        /// The parameter's number, from 1.
+        number: usize,
+        /// The type's name.
+        type_name: String,
+        /// The name of the type that it has at its first place.
+        first: String,
+        /// Where it is used once more.
+        position: Position,
+    },
     /// A parameter is used and not given.
     #[error("${number} at {position} is not given: there are {given} parameters, from $1 on")]
     UnknownParameter {

@@ -92,14 +92,32 @@ fn parsed(
         };
     };
     let (tree, places) = syntax::parse(clause, params)?;
-    let condition = check::condition(relation, &tree).map_err(|error| places.named(error))?;
-    let predicate = clause::predicate(relation, condition);
-    let predicate = predicate.map_err(|position| WhereError::TooComplex {
+    let condition = check::condition(relation, &tree, &places);
+    let condition = condition.map_err(|error| places.named(error))?;
+    let predicate = clause::predicate(relation, &condition);
+    let predicate = predicate.ok_or_else(|| WhereError::TooComplex {
         what: "terms",
         count_max: TERMS_MAX,
-        position: position.unwrap_or(tree.at),
+        position: first_too_many(relation, &tree, &places),
     })?;
     Ok((predicate, Some(tree)))
+}
+
+/// Where in the OR `tree` the part stands with which its terms are too many.
+fn first_too_many(relation: &Relation, tree: &Ast, places: &syntax::Places) -> Position {
+    let parts = tree.alternatives().into_iter();
+    let checked = parts.filter_map(|part| {
+        let condition = check::condition(relation, part, places).ok()?;
+        Some((part.at, clause::terms(relation, &condition)))
+    });
+    let checked: Vec<_> = checked.collect();
+    let lists = checked.iter().all(|(_, terms)| terms.equalities.is_some());
+    let mut count = 0;
+    let beyond = checked.iter().find(|(_, terms)| {
+        count += if lists { terms.count() } else { terms.alternatives.len() };
+        count > TERMS_MAX
+    });
+    beyond.map_or(tree.at, |(position, _)| *position)
 }
 
 impl Predicate {

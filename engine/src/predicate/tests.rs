@@ -111,7 +111,10 @@ fn a_parameter_means_what_its_text_in_quotes_means() {
     for (clause, params, same) in [
         ("id = $1", &[Some("7")][..], "id = '7'"),
         ("id = $2 OR name = $1", &[Some("it's"), Some("7")], "id = 7 OR name = 'it''s'"),
-        ("id = $1 OR count = $1", &[Some("7")], "id = 7 OR count = 7"),
+        ("id = $1 OR -id = $1", &[Some("7")], "id = 7 OR -id = 7"),
+        ("name = $1 OR \"Kind\" = $1", &[Some("a")], "name = 'a' OR \"Kind\" = 'a'"),
+        ("id = $1::int4 OR count = $1", &[Some("7")], "id = '7'::int4 OR count = '7'"),
+        ("$1 IS NULL OR id = $1", &[Some("7")], "'7' IS NULL OR id = '7'"),
         ("id = $1", &[None], "id = NULL"),
         ("name LIKE $1 AND id < $2", &[Some("a%"), Some("9")], "name LIKE 'a%' AND id < '9'"),
         ("uid IN ($1, $2)", &[uuid, None], "uid IN ('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11')"),
@@ -141,10 +144,24 @@ fn parameters_that_do_not_fit_their_clause_are_refused_with_their_place() {
     assert_eq!(refused(Some("id = $1"), &["1", "2"]), unused(2, at(8)));
     assert_eq!(refused(Some("id = $2"), &["1", "2"]), unused(1, at(8)));
     assert_eq!(refused(None, &["1"]), unused(1, at(1)));
-    let error = refused(Some("name = $1 OR id = $1"), &["x"]);
+    let error = refused(Some("name = $2 OR id = $1"), &["x", "y"]);
     let (type_name, text) = ("bigint".into(), "x".into());
     let expected = WhereError::InvalidParameter { number: 1, type_name, text, position: at(19) };
     assert_eq!(error, expected);
+    for (clause, first, type_name, column) in [
+        ("name = $1 OR id = $1", "text", "bigint", 19),
+        ("id = $1 OR count = $1", "bigint", "integer", 20),
+        ("price > $1 AND id = ANY ($1)", "numeric", "bigint[]", 26),
+        ("$1 BETWEEN id AND price", "bigint", "numeric", 1),
+        ("id = $1::int8 AND count = $1::int4", "bigint", "integer", 27),
+    ] {
+        let (type_name, first, position) = (type_name.into(), first.into(), at(column));
+        let expected = WhereError::ParameterTypes { number: 1, type_name, first, position };
+        assert_eq!(refused(Some(clause), &["7"]), expected, "{clause}");
+        // Of which types it is, its value does not decide.
+        let null = compile_with(&items(), Some(clause), &[None]);
+        assert_eq!(null, Err(expected), "{clause}");
+    }
     let long = "x".repeat(CLAUSE_BYTES_MAX);
     let too_long = refused(Some("name = $1"), &[&long]);
     assert!(matches!(too_long, WhereError::TooLong { bytes, .. } if bytes == long.len() + 9));
@@ -297,9 +314,21 @@ fn text_that_is_no_expression_is_refused_with_its_place() {
 fn a_clause_that_is_too_large_is_refused_before_it_costs_anything() {
     let clause = |terms: usize| vec!["id=1"; terms].join(" OR ");
     assert_eq!(terms(&clause(TERMS_MAX)), [(0, Key::Int(1))]);
-    let position = Position { line: 1, column: 1 };
-    let too_many = WhereError::TooComplex { what: "terms", count_max: TERMS_MAX, position };
-    assert_eq!(refused(&clause(TERMS_MAX + 1)), too_many);
+    let too_many = |column| {
+        let position = Position { line: 1, column: column as u64 + 1 };
+        WhereError::TooComplex { what: "terms", count_max: TERMS_MAX, position }
+    };
+    let length = "id=1 OR ".len();
+    assert_eq!(refused(&clause(TERMS_MAX + 5)), too_many(length * TERMS_MAX));
+    let others = clause(TERMS_MAX + 5).replacen("id=1", "id>1", 1);
+    assert_eq!(refused(&others), too_many(length * TERMS_MAX));
+    let list: Vec<String> = (0..TERMS_MAX).map(|number| number.to_string()).collect();
+    let list = format!("id=1 OR id IN ({})", list.join(", "));
+    assert_eq!(refused(&list), too_many(length));
+    let position = Position { line: 1, column: (length * TOKENS_MAX / 4) as u64 + 1 };
+    let (what, count_max) = ("words and signs", TOKENS_MAX);
+    let too_long = WhereError::TooComplex { what, count_max, position };
+    assert_eq!(refused(&clause(TOKENS_MAX / 4 + 1)), too_long);
     let padded = |bytes: usize| format!("id = 1{}", " ".repeat(bytes - 6));
     assert_eq!(terms(&padded(CLAUSE_BYTES_MAX)), [(0, Key::Int(1))]);
     let bytes = CLAUSE_BYTES_MAX + 1;

@@ -1,6 +1,6 @@
 //! Implicit casts: which type several operands share, and how each gets there.
 
-use super::{Checker, Operand, Result, Typed, cast_node, constant, no_operator, read};
+use super::{Checker, Operand, Result, Typed, cast_node, no_operator};
 use crate::predicate::error::Position;
 use crate::predicate::expr::Cast;
 use crate::predicate::types::{Scalar, Type};
@@ -105,8 +105,7 @@ impl Checker<'_> {
     /// `operand` as a `to`, by implicit casts only.
     pub(super) fn coerced(&self, operand: Operand, to: Type) -> Result<Typed> {
         let typed = match operand {
-            Operand::Unknown(None, at) => return Ok(constant(None, to, at)),
-            Operand::Unknown(Some(text), at) => return read(&text, to, at),
+            Operand::Unknown(text, at) => return self.settled(text.as_deref(), to, at),
             Operand::Typed(typed) => typed,
         };
         let at = typed.at;

@@ -11,10 +11,12 @@ mod strings;
 use super::error::{Position, WhereError};
 use super::eval::{RowView, eval};
 use super::expr::{Cast, E, Expr};
-use super::syntax::{Ast, Kind, Name, TypeName};
+use super::syntax::{Ast, Kind, Name, Places, TypeName};
 use super::types::{Scalar, Type};
 use super::value::{Datum, InputError, Num, input};
 use crate::words::Relation;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The most evaluations that one row may cost, counted in nodes. Some forms evaluate an operand
@@ -54,15 +56,19 @@ impl Operand {
 
 type Result<T> = std::result::Result<T, WhereError>;
 
-/// The condition that `ast` is, over the columns of `relation`.
-pub(super) fn condition(relation: &Relation, ast: &Ast) -> Result<E> {
-    let checker = Checker { relation };
+/// The condition that `ast` is, over the columns of `relation`; `places` says where in it there are
+/// parameters.
+pub(super) fn condition(relation: &Relation, ast: &Ast, places: &Places) -> Result<E> {
+    let checker = Checker { relation, places, parameters: RefCell::default() };
     let condition = checker.operand(ast)?;
     Ok(checker.boolean(condition)?.expr)
 }
 
 struct Checker<'r> {
     relation: &'r Relation,
+    places: &'r Places,
+    /// The types of the parameters that were met so far.
+    parameters: RefCell<BTreeMap<usize, Type>>,
 }
 
 fn no_operator<T>(operation: String, position: Position) -> Result<T> {
@@ -164,6 +170,21 @@ impl Checker<'_> {
         typed.map(Operand::Typed)
     }
 
+    /// The constant `text` at `at`, which becomes a `to`. In Postgres a parameter has one type, which
+    /// its first use decides; one that would need another elsewhere is refused here.
+    fn settled(&self, text: Option<&str>, to: Type, at: Position) -> Result<Typed> {
+        if let Some(number) = self.places.number(at) {
+            // Beside a varchar, too, Postgres makes a text of it.
+            let of = if to == Scalar::Varchar.plain() { Scalar::Text.plain() } else { to };
+            let first = *self.parameters.borrow_mut().entry(number).or_insert(of);
+            if first != of {
+                let (type_name, first) = (of.to_string(), first.to_string());
+                return Err(WhereError::ParameterTypes { number, type_name, first, position: at });
+            }
+        }
+        text.map_or_else(|| Ok(constant(None, to, at)), |text| read(text, to, at))
+    }
+
     /// `operand` as a condition.
     fn boolean(&self, operand: Operand) -> Result<Typed> {
         match operand {
@@ -209,8 +230,13 @@ impl Checker<'_> {
             [size, scale, ..] => Some((size, scale)),
         };
         let typed = match operand {
-            Operand::Unknown(None, _) => return Ok(constant(None, to, at)),
-            Operand::Unknown(Some(text), _) => read(&text, to, at)?,
+            Operand::Unknown(text, place) => {
+                let typed = self.settled(text.as_deref(), to, place)?;
+                if text.is_none() {
+                    return Ok(typed);
+                }
+                typed
+            }
             Operand::Typed(typed) => typed,
         };
         let of = typed.of;

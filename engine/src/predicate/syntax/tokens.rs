@@ -20,13 +20,18 @@ pub(crate) const NESTING_MAX: usize = 50;
 pub(crate) struct Places(Vec<(Position, usize)>);
 
 impl Places {
+    /// The number of the parameter that stands at `position`, if one does.
+    pub(crate) fn number(&self, position: Position) -> Option<usize> {
+        // Noted from left to right.
+        let place = self.0.binary_search_by_key(&position, |(place, _)| *place).ok()?;
+        Some(self.0[place].1)
+    }
+
     /// An error of a constant that is a parameter, as one of that.
     pub(crate) fn named(&self, error: WhereError) -> WhereError {
         let WhereError::InvalidConstant { type_name, text, position } = error else { return error };
-        match self.0.iter().find(|(place, _)| *place == position) {
-            Some(&(_, number)) => {
-                WhereError::InvalidParameter { number, type_name, text, position }
-            }
+        match self.number(position) {
+            Some(number) => WhereError::InvalidParameter { number, type_name, text, position },
             None => WhereError::InvalidConstant { type_name, text, position },
         }
     }

@@ -151,6 +151,18 @@ impl Ast {
     pub(crate) fn height(&self) -> usize {
         self.height
     }
+
+    /// The parts of nested ORs, in the order of the text; a node that is none is its only one.
+    pub(crate) fn alternatives(&self) -> Vec<&Ast> {
+        let (mut parts, mut stack) = (Vec::new(), vec![self]);
+        while let Some(next) = stack.pop() {
+            match &next.kind {
+                Kind::Or(items) => stack.extend(items.iter().rev()),
+                _ => parts.push(next),
+            }
+        }
+        parts
+    }
 }
 
 /// The height of the highest of `nodes`.
