@@ -10,7 +10,8 @@ use super::value::Datum;
 use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
-/// The most paths of one alternative; lists that would make more are left to the clause itself.
+/// The most combinations of keys of one alternative; lists that would make more are left to the
+/// clause itself.
 const PATHS_MAX: usize = 64;
 /// The longest prefix that is looked up.
 const PREFIX_BYTES_MAX: usize = 64;
@@ -43,11 +44,16 @@ pub(crate) struct Range {
     pub(crate) high: Option<(Datum<'static>, bool)>,
 }
 
-/// One way to find rows: all keys are hit, and the range too.
+/// Values of several probes, in their order.
+pub(crate) type Keys<'a> = SmallVec<[Datum<'a>; 2]>;
+
+/// One way to find rows: by all of one combination of keys, and by the range too.
 #[derive(Clone, Debug)]
 pub(crate) struct Path {
-    /// In the order of their probes, no two alike. At most one is not of kind `Value`.
-    pub(crate) keys: SmallVec<[(Probe, Datum<'static>); 2]>,
+    /// In order, no two alike. At most one is not of kind `Value`.
+    pub(crate) probes: SmallVec<[Probe; 2]>,
+    /// The combinations of which any will do; an empty one where there are no probes.
+    pub(crate) keys: Vec<Keys<'static>>,
     pub(crate) range: Option<Range>,
     /// What must hold too of a row that is found, for it to belong to the shape.
     pub(super) rest: Vec<E>,
@@ -59,9 +65,13 @@ impl Path {
         self.rest.is_empty()
     }
 
-    /// The rest as a clause of its own.
-    pub(crate) fn rest(&self) -> Clause {
-        Clause { alternatives: Box::new([self.rest.clone().into()]) }
+    /// The rest as a clause of its own, or as `whole`, the clause that the path is of, if that is
+    /// the same.
+    pub(crate) fn rest(&self, whole: &Arc<Clause>) -> Arc<Clause> {
+        if whole.is_all(&self.rest) {
+            return Arc::clone(whole);
+        }
+        Arc::new(Clause { alternatives: Box::new([self.rest.clone().into()]) })
     }
 }
 
@@ -137,50 +147,59 @@ impl<'e> Gathered<'e> {
     fn paths(mut self) -> Vec<Path> {
         // One key each first, so that lists are multiplied only while the bound allows.
         self.keys.sort_by_key(|(probe, keys, _)| (probe.kind != ProbeKind::Value, keys.len()));
-        let mut paths = vec![Path { keys: SmallVec::new(), range: None, rest: Vec::new() }];
-        let mut many = false;
+        let mut chosen = SmallVec::<[(Probe, Vec<Datum<'static>>); 2]>::new();
+        let (mut count, mut many) = (1, false);
         for (probe, keys, said_by) in self.keys {
             let multiple = probe.kind != ProbeKind::Value;
-            if (multiple && many) || paths.len() * keys.len().max(1) > PATHS_MAX {
+            if (multiple && many) || count * keys.len() > PATHS_MAX {
                 self.rest.extend(said_by.cloned());
                 continue;
             }
             many |= multiple;
-            multiply(&mut paths, &probe, keys);
+            count *= keys.len();
+            chosen.push((probe, keys));
         }
+        if count == 0 {
+            return Vec::new();
+        }
+        chosen.sort_by(|(a, _), (b, _)| a.cmp(b));
         self.ranges.sort_by_key(|(range, _)| range.low.is_none() || range.high.is_none());
         let mut ranges = self.ranges.into_iter();
-        if let Some((range, _)) = ranges.next() {
-            paths.iter_mut().for_each(|path| path.range = Some(range.clone()));
-        }
+        let range = ranges.next().map(|(range, _)| range);
         self.rest.extend(ranges.flat_map(|(_, said_by)| said_by).cloned());
-        let bare = paths.iter().any(|path| path.keys.is_empty() && path.range.is_none());
         let mut any = self.any.into_iter();
-        if bare && let Some((alternatives, _)) = any.next() {
-            paths = alternatives;
-        }
+        let bare = chosen.is_empty() && range.is_none();
+        let alternatives = if bare { any.next() } else { None };
         self.rest.extend(any.map(|(_, said_by)| said_by).cloned());
-        for path in &mut paths {
-            path.keys.sort_by(|(a, _), (b, _)| a.cmp(b));
-            path.rest.extend_from_slice(&self.rest);
+        if let Some((mut paths, _)) = alternatives {
+            paths.iter_mut().for_each(|path| path.rest.extend_from_slice(&self.rest));
+            return paths;
         }
-        paths
+        let keys = combinations(&chosen, count);
+        let probes = chosen.into_iter().map(|(probe, _)| probe).collect();
+        vec![Path { probes, keys, range, rest: self.rest }]
     }
 }
 
-/// Each of `paths` with each of `keys`.
-fn multiply(paths: &mut Vec<Path>, probe: &Probe, mut keys: Vec<Datum<'static>>) {
-    if keys.len() == 1
-        && let Some(key) = keys.pop()
-    {
-        return paths.iter_mut().for_each(|path| path.keys.push((probe.clone(), key.clone())));
+/// One key of each list, in all ways, which are `count`.
+fn combinations(lists: &[(Probe, Vec<Datum<'static>>)], count: usize) -> Vec<Keys<'static>> {
+    let mut all = Vec::with_capacity(count);
+    all.push(Keys::new());
+    for (_, list) in lists {
+        let known = all.len();
+        // What is there already gets the first key, copies of it the others.
+        for key in list.get(1..).unwrap_or_default() {
+            for place in 0..known {
+                let mut keys: Keys<'static> = all[place].clone();
+                keys.push(key.clone());
+                all.push(keys);
+            }
+        }
+        if let Some(first) = list.first() {
+            all[..known].iter_mut().for_each(|keys| keys.push(first.clone()));
+        }
     }
-    let with = |path: &Path, key: &Datum<'static>| {
-        let mut path = path.clone();
-        path.keys.push((probe.clone(), key.clone()));
-        path
-    };
-    *paths = paths.iter().flat_map(|path| keys.iter().map(|key| with(path, key))).collect();
+    all
 }
 
 fn value(expr: &E) -> Probe {
@@ -335,8 +354,9 @@ fn alternatives(condition: &E) -> Fact {
     let parts = flattened(condition, true);
     let paths: Vec<Path> =
         parts.iter().flat_map(|part| conjunction(&flattened(part, false))).collect();
-    let found = paths.iter().all(|path| !path.keys.is_empty() || path.range.is_some());
-    if found && paths.len() <= PATHS_MAX { Fact::Any(paths) } else { as_is(condition) }
+    let found = paths.iter().all(|path| !path.probes.is_empty() || path.range.is_some());
+    let count = paths.iter().map(|path| path.keys.len()).sum::<usize>();
+    if found && count <= PATHS_MAX { Fact::Any(paths) } else { as_is(condition) }
 }
 
 /// Whether a constant stands somewhere in `expr`: then other clauses are likely to have another.

@@ -31,6 +31,11 @@ impl Clause {
         decided(self.alternatives.iter().map(|conditions| all(conditions)), true)
     }
 
+    /// Whether it is `conditions`, joined with AND.
+    pub(super) fn is_all(&self, conditions: &[E]) -> bool {
+        matches!(&*self.alternatives, [only] if **only == *conditions)
+    }
+
     /// How the rows that it takes can be found: each is found by one of these at least.
     pub(crate) fn paths(&self) -> Vec<Path> {
         access::paths(&self.alternatives)

@@ -76,6 +76,11 @@ impl Constants {
         }
     }
 
+    /// The integers of the clause at `index`.
+    pub(crate) fn get(&self, index: usize) -> impl Iterator<Item = i64> {
+        self.places.iter().map(move |place| place[index])
+    }
+
     /// Takes the clause at `index` out; the last one takes its place.
     pub(crate) fn swap_remove(&mut self, index: usize) {
         self.places.iter_mut().for_each(|place| {

@@ -23,7 +23,7 @@ mod value;
 
 pub use error::{Position, WhereError};
 
-pub(crate) use access::{Path, Probe, ProbeKind, Range};
+pub(crate) use access::{Keys, Path, Probe, ProbeKind, Range};
 pub(crate) use canonical::canonical;
 pub(crate) use clause::Clause;
 pub(crate) use error::{EvalError, ValueError};

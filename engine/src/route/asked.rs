@@ -6,7 +6,8 @@ use super::visit::Visit;
 use crate::predicate::{Clause, Constants, EvalError, Form, ValueError};
 use crate::words::{Slot, Targets};
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashTable};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// So many clauses are asked one after another before forms are looked for. Most places have one.
@@ -25,13 +26,15 @@ pub(super) struct Many {
     others: HashMap<Arc<Clause>, SlotSet, RandomState>,
 }
 
-/// The clauses of one form.
+/// The clauses of one form. Two of them are the same if their integers are.
 #[derive(Debug, Default)]
 struct Group {
     constants: Constants,
     /// In the order of their constants.
     members: Vec<(Arc<Clause>, SlotSet)>,
-    places: HashMap<Arc<Clause>, usize, RandomState>,
+    /// Where each is, by its integers.
+    places: HashTable<usize>,
+    hasher: RandomState,
 }
 
 impl Default for Asked {
@@ -121,17 +124,12 @@ impl Many {
             return self.others.entry(Arc::clone(clause)).or_default();
         };
         let group = self.forms.entry(form).or_default();
-        let next = group.members.len();
-        let place = *group.places.entry(Arc::clone(clause)).or_insert(next);
-        if place == next {
-            group.constants.push(&integers);
-            group.members.push((Arc::clone(clause), SlotSet::Empty));
-        }
+        let place = group.place(&integers).unwrap_or_else(|| group.push(&integers, clause));
         &mut group.members[place].1
     }
 
     fn remove(&mut self, slot: Slot, clause: &Arc<Clause>) {
-        let Some((form, _)) = clause.form() else {
+        let Some((form, integers)) = clause.form() else {
             if let Some(set) = self.others.get_mut(clause) {
                 set.remove(slot);
                 if set.is_empty() {
@@ -141,24 +139,56 @@ impl Many {
             return;
         };
         let Some(group) = self.forms.get_mut(&form) else { return };
-        let Some(&place) = group.places.get(clause) else { return };
+        let Some(place) = group.place(&integers) else { return };
         group.members[place].1.remove(slot);
-        if !group.members[place].1.is_empty() {
-            return;
-        }
-        group.places.remove(clause);
-        group.constants.swap_remove(place);
-        group.members.swap_remove(place);
-        if let Some((moved, _)) = group.members.get(place) {
-            group.places.insert(Arc::clone(moved), place);
-        }
-        if group.members.is_empty() {
-            self.forms.remove(&form);
+        if group.members[place].1.is_empty() {
+            group.remove(place);
+            if group.members.is_empty() {
+                self.forms.remove(&form);
+            }
         }
     }
 }
 
+fn hash_of(hasher: &RandomState, integers: impl Iterator<Item = i64>) -> u64 {
+    let mut state = hasher.build_hasher();
+    integers.for_each(|integer| integer.hash(&mut state));
+    state.finish()
+}
+
 impl Group {
+    /// Where the clause with these integers is.
+    fn place(&self, integers: &[i64]) -> Option<usize> {
+        let hash = hash_of(&self.hasher, integers.iter().copied());
+        let same = |place: &usize| self.constants.get(*place).eq(integers.iter().copied());
+        self.places.find(hash, same).copied()
+    }
+
+    /// Adds a clause that is not in, without slots; where it is.
+    fn push(&mut self, integers: &[i64], clause: &Arc<Clause>) -> usize {
+        let place = self.members.len();
+        self.constants.push(integers);
+        self.members.push((Arc::clone(clause), SlotSet::Empty));
+        let hash = |place: &usize| hash_of(&self.hasher, self.constants.get(*place));
+        self.places.insert_unique(hash(&place), place, hash);
+        place
+    }
+
+    /// Takes the clause at `place` out; the last one takes its place.
+    fn remove(&mut self, place: usize) {
+        let last = self.members.len() - 1;
+        for (from, to) in [(place, None), (last, Some(place))] {
+            let hash = hash_of(&self.hasher, self.constants.get(from));
+            match (self.places.find_entry(hash, |known| *known == from), to) {
+                (Ok(entry), None) => drop(entry.remove()),
+                (Ok(mut entry), Some(to)) => *entry.get_mut() = to,
+                (Err(_), _) => {}
+            }
+        }
+        self.constants.swap_remove(place);
+        self.members.swap_remove(place);
+    }
+
     fn visit<'a>(&'a self, form: &'a Form, visit: &mut Visit<'_, 'a>) -> Result<(), ValueError> {
         let mut found = Vec::new();
         let together = form.matches(visit.row, &self.constants, |index| found.push(index));

@@ -159,17 +159,32 @@ impl Node {
         Node { part, ranks }
     }
 
+    /// How many entries, or first ones of children, are not above `entry`.
+    fn place(&self, entry: &Entry) -> usize {
+        let rank = entry.0.low.rank();
+        let lower = self.ranks.partition_point(|(low, _)| *low < rank);
+        let same = self.ranks[lower..].partition_point(|(low, _)| *low == rank);
+        let same = lower..lower + same;
+        lower
+            + match &self.part {
+                Part::Leaf(entries) => entries[same].partition_point(|known| known <= entry),
+                Part::Inner(children) => {
+                    children[same].partition_point(|child| child.first <= *entry)
+                }
+            }
+    }
+
     fn insert(&mut self, entry: Entry) {
+        let next = self.place(&entry);
+        let place = next.saturating_sub(1);
         match &mut self.part {
             Part::Leaf(entries) => {
-                if let Err(place) = entries.binary_search(&entry) {
-                    self.ranks.insert(place, entry.0.ranks());
-                    entries.insert(place, entry);
+                if entries.get(place) != Some(&entry) {
+                    self.ranks.insert(next, entry.0.ranks());
+                    entries.insert(next, entry);
                 }
             }
             Part::Inner(children) => {
-                let next = children.partition_point(|child| child.first <= entry);
-                let place = next.saturating_sub(1);
                 let child = &mut children[place];
                 if entry < child.first {
                     child.first = entry.clone();
@@ -192,18 +207,21 @@ impl Node {
     }
 
     fn remove(&mut self, entry: &Entry) {
+        let Some(place) = self.place(entry).checked_sub(1) else { return };
         match &mut self.part {
             Part::Leaf(entries) => {
-                if let Ok(place) = entries.binary_search(entry) {
+                if entries[place] == *entry {
                     entries.remove(place);
                     self.ranks.remove(place);
                 }
             }
             Part::Inner(children) => {
-                let next = children.partition_point(|child| child.first <= *entry);
-                let Some(place) = next.checked_sub(1) else { return };
                 let child = &mut children[place];
                 child.node.remove(entry);
+                // Most are not the highest, and then nothing changes above them.
+                if entry.0.high < child.highest && !child.node.is_empty() {
+                    return;
+                }
                 match child.node.highest() {
                     Some(highest) if *highest < child.highest => child.highest = highest.clone(),
                     Some(_) => return,

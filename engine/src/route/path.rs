@@ -6,11 +6,10 @@ use super::asked::Asked;
 use super::range::RangeIndex;
 use super::slots::{SetIds, SlotSet};
 use super::visit::Visit;
-use crate::predicate::{Clause, Datum, EvalError, Path, Probe, ProbeKind, ValueError, eval};
+use crate::predicate::{Clause, Datum, EvalError, Keys, Path, Probe, ProbeKind, ValueError, eval};
 use crate::words::{Slot, Targets};
 use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
-use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -47,22 +46,16 @@ pub(super) struct PathIndex {
     lengths: Vec<(usize, usize)>,
 }
 
-type Keys<'a> = SmallVec<[Datum<'a>; 2]>;
-
 fn hash_of(hasher: &RandomState, key: &[Datum<'_>]) -> u64 {
     let mut state = hasher.build_hasher();
     key.iter().for_each(|part| part.hash(&mut state));
     state.finish()
 }
 
-/// The probes of a path, which name its index.
-pub(super) fn probes(path: &Path) -> Box<[Probe]> {
-    path.keys.iter().map(|(probe, _)| probe.clone()).collect()
-}
-
-/// Whether both are in the same index.
-pub(super) fn have_same_probes(a: &Path, b: &Path) -> bool {
-    a.keys.iter().map(|(probe, _)| probe).eq(b.keys.iter().map(|(probe, _)| probe))
+/// Whether the rest behind `path` may stand behind other constants too. Behind none there is one
+/// place, which has each rest once by itself.
+pub(super) fn is_shared(path: &Path) -> bool {
+    !path.probes.is_empty()
 }
 
 impl PathIndex {
@@ -84,29 +77,40 @@ impl PathIndex {
         rest: Option<&Arc<Clause>>,
         ids: &mut SetIds,
     ) {
-        let key: Keys<'static> = path.keys.iter().map(|(_, key)| key.clone()).collect();
-        if let Some(length) = self.prefix_length(&key) {
-            match self.lengths.binary_search_by_key(&length, |(length, _)| *length) {
-                Ok(place) => self.lengths[place].1 += 1,
-                Err(place) => self.lengths.insert(place, (length, 1)),
+        for key in &path.keys {
+            if let Some(length) = self.prefix_length(key) {
+                match self.lengths.binary_search_by_key(&length, |(length, _)| *length) {
+                    Ok(place) => self.lengths[place].1 += 1,
+                    Err(place) => self.lengths.insert(place, (length, 1)),
+                }
             }
+            let hash = hash_of(&self.hasher, key);
+            let rehash = |keyed: &Keyed| hash_of(&self.hasher, &keyed.key);
+            let leaf = match self.leaves.entry(hash, |keyed| keyed.key == *key, rehash) {
+                Entry::Occupied(entry) => &mut entry.into_mut().leaf,
+                Entry::Vacant(entry) => {
+                    let keyed = Keyed { key: key.clone(), leaf: Leaf::default() };
+                    &mut entry.insert(keyed).into_mut().leaf
+                }
+            };
+            leaf.insert(path, slot, rest, ids);
         }
-        let hash = hash_of(&self.hasher, &key);
-        let rehash = |keyed: &Keyed| hash_of(&self.hasher, &keyed.key);
-        let leaf = match self.leaves.entry(hash, |keyed| keyed.key == key, rehash) {
-            Entry::Occupied(entry) => &mut entry.into_mut().leaf,
-            Entry::Vacant(entry) => {
-                &mut entry.insert(Keyed { key, leaf: Leaf::default() }).into_mut().leaf
-            }
-        };
-        leaf.insert(path, slot, rest, ids);
     }
 
     /// Takes out what [`insert`](PathIndex::insert) put in with the same arguments.
     pub(super) fn remove(&mut self, path: &Path, slot: Slot, rest: Option<&Arc<Clause>>) {
-        let key: Keys<'static> = path.keys.iter().map(|(_, key)| key.clone()).collect();
-        let hash = hash_of(&self.hasher, &key);
-        let Ok(mut entry) = self.leaves.find_entry(hash, |keyed| keyed.key == key) else {
+        path.keys.iter().for_each(|key| self.remove_key(key, path, slot, rest));
+    }
+
+    fn remove_key(
+        &mut self,
+        key: &Keys<'static>,
+        path: &Path,
+        slot: Slot,
+        rest: Option<&Arc<Clause>>,
+    ) {
+        let hash = hash_of(&self.hasher, key);
+        let Ok(mut entry) = self.leaves.find_entry(hash, |keyed| keyed.key == *key) else {
             return;
         };
         let leaf = &mut entry.get_mut().leaf;
@@ -118,7 +122,7 @@ impl PathIndex {
                 self.leaves.shrink_to(self.leaves.len() * 2, |keyed| hash_of(hasher, &keyed.key));
             }
         }
-        if let Some(length) = self.prefix_length(&key)
+        if let Some(length) = self.prefix_length(key)
             && let Ok(place) = self.lengths.binary_search_by_key(&length, |(length, _)| *length)
         {
             self.lengths[place].1 -= 1;

@@ -150,17 +150,25 @@ impl Shared {
     }
 
     fn insert(&mut self, slot: Slot) {
-        // A set that somebody holds is copied by `make_mut`; do not pay that for nothing.
-        if !self.slots.contains(slot.as_u32()) {
-            Arc::make_mut(&mut self.slots).insert(slot.as_u32());
+        let slot = slot.as_u32();
+        let came = match Arc::get_mut(&mut self.slots) {
+            Some(slots) => slots.insert(slot),
+            // Somebody holds the set, so `make_mut` copies it; do not pay that for nothing.
+            None => !self.slots.contains(slot) && Arc::make_mut(&mut self.slots).insert(slot),
+        };
+        if came {
             self.len += 1;
             self.changed();
         }
     }
 
     fn remove(&mut self, slot: Slot) {
-        if self.slots.contains(slot.as_u32()) {
-            Arc::make_mut(&mut self.slots).remove(slot.as_u32());
+        let slot = slot.as_u32();
+        let went = match Arc::get_mut(&mut self.slots) {
+            Some(slots) => slots.remove(slot),
+            None => self.slots.contains(slot) && Arc::make_mut(&mut self.slots).remove(slot),
+        };
+        if went {
             self.len -= 1;
             self.changed();
         }

@@ -23,7 +23,7 @@ pub(super) struct Table {
     /// No two for the same column and kind.
     columns: Vec<ColumnIndex>,
     /// The other clauses, by the probes of their paths.
-    paths: HashMap<Box<[Probe]>, PathIndex, RandomState>,
+    paths: HashMap<Vec<Probe>, PathIndex, RandomState>,
     clauses: Clauses,
     /// What the paths of clauses do not say, with the number of paths that have it: one copy, so
     /// that a rest that many share is near when it is asked.
@@ -72,14 +72,14 @@ impl Table {
         if self.clauses.insert(slot, Arc::clone(clause)).is_some() {
             return;
         }
-        let paths = clause.paths();
-        for run in paths.chunk_by(path::have_same_probes) {
-            let rests: Vec<_> = run.iter().map(|path| Some(self.share(rest(path)?))).collect();
-            let index = self.paths.entry(path::probes(&run[0]));
-            let index = index.or_insert_with_key(|probes| PathIndex::new(probes.clone()));
-            for (path, rest) in run.iter().zip(&rests) {
-                index.insert(path, slot, rest.as_ref(), ids);
+        for path in clause.paths() {
+            let mut rest = rest(&path, clause);
+            if path::is_shared(&path) {
+                rest = rest.map(|rest| self.share(rest));
             }
+            let index = self.paths.entry_ref(&path.probes[..]);
+            let index = index.or_insert_with(|| PathIndex::new(path.probes[..].into()));
+            index.insert(&path, slot, rest.as_ref(), ids);
         }
     }
 
@@ -87,42 +87,32 @@ impl Table {
         if self.clauses.remove(&slot).is_none() {
             return;
         }
-        let paths = clause.paths();
-        for run in paths.chunk_by(path::have_same_probes) {
-            let rests: Vec<_> = run.iter().map(|path| rest(path).map(Arc::new)).collect();
-            let probes = path::probes(&run[0]);
-            if let Some(index) = self.paths.get_mut(&probes) {
-                let paths = run.iter().zip(&rests);
-                paths.for_each(|(path, rest)| index.remove(path, slot, rest.as_ref()));
+        for path in clause.paths() {
+            let rest = rest(&path, clause);
+            if let Some(index) = self.paths.get_mut(&path.probes[..]) {
+                index.remove(&path, slot, rest.as_ref());
                 if index.is_empty() {
-                    self.paths.remove(&probes);
+                    self.paths.remove(&path.probes[..]);
                 }
             }
-            rests.iter().flatten().for_each(|rest| self.let_go(rest));
+            if path::is_shared(&path) {
+                rest.into_iter().for_each(|rest| self.let_go(rest));
+            }
         }
     }
 
     /// The one copy of `rest`.
-    fn share(&mut self, rest: Clause) -> Arc<Clause> {
-        let rest = Arc::new(rest);
-        match self.rests.entry(rest) {
-            Entry::Occupied(mut entry) => {
-                *entry.get_mut() += 1;
-                Arc::clone(entry.key())
-            }
-            Entry::Vacant(entry) => {
-                let rest = Arc::clone(entry.key());
-                entry.insert(1);
-                rest
-            }
-        }
+    fn share(&mut self, rest: Arc<Clause>) -> Arc<Clause> {
+        let mut entry = self.rests.entry(rest).or_insert_entry(0);
+        *entry.get_mut() += 1;
+        Arc::clone(entry.key())
     }
 
-    fn let_go(&mut self, rest: &Arc<Clause>) {
-        if let Some(count) = self.rests.get_mut(rest) {
-            *count -= 1;
-            if *count == 0 {
-                self.rests.remove(rest);
+    fn let_go(&mut self, rest: Arc<Clause>) {
+        if let Entry::Occupied(mut entry) = self.rests.entry(rest) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
             }
         }
     }
@@ -201,8 +191,8 @@ impl Table {
 }
 
 /// What is asked of a row that `path` finds. Whoever is found by a range is asked as a whole.
-fn rest(path: &Path) -> Option<Clause> {
-    (path.range.is_none() && !path.is_exact()).then(|| path.rest())
+fn rest(path: &Path, clause: &Arc<Clause>) -> Option<Arc<Clause>> {
+    (path.range.is_none() && !path.is_exact()).then(|| path.rest(clause))
 }
 
 #[inline]
