@@ -402,6 +402,7 @@ fn what_decides_wins_over_an_error_at_any_depth() {
         ("a = 0 AND (b / a = 1 OR (a = 0 AND tags IS NULL))", false),
         ("a = 0 AND NOT (b / a = 1 OR a = 0)", true),
         ("a = 0 AND NOT (a = 0 OR b / a = 1)", false),
+        ("a = 0 AND NOT (b / a = 1 AND 5 <= coalesce(NULL, 3, b))", false),
     ] {
         let mut world = World::new();
         world.add(clause, 1);

@@ -19,8 +19,7 @@ impl Checker<'_> {
         match (name, args.len()) {
             ("coalesce", 1..) => {
                 let (args, of) = self.unified(args, "COALESCE", at)?;
-                let parts: Vec<&Typed> = args.iter().collect();
-                node(Expr::Coalesce(exprs(&args)), of, at, &parts)
+                coalesce(args, of, at)
             }
             ("greatest" | "least", 1..) => self.extreme(name == "greatest", args, at),
             ("nullif", 2) => self.null_if(args, at),
@@ -154,6 +153,23 @@ impl Checker<'_> {
                 let types: Vec<String> = args.iter().map(Operand::name).collect();
                 no_operator(format!("round({})", types.join(", ")), at)
             }
+        }
+    }
+}
+
+/// As in Postgres, constants are decided at once: a NULL is passed over, and what stands behind a
+/// value is never evaluated.
+fn coalesce(mut args: Vec<Typed>, of: Type, at: Position) -> Result<Typed> {
+    args.retain(|arg| !matches!(*arg.expr, Expr::Const(None)));
+    if let Some(place) = args.iter().position(|arg| matches!(*arg.expr, Expr::Const(_))) {
+        args.truncate(place + 1);
+    }
+    match &args[..] {
+        [] => Ok(super::constant(None, of, at)),
+        [only] => Ok(Typed { at, ..only.clone() }),
+        _ => {
+            let parts: Vec<&Typed> = args.iter().collect();
+            node(Expr::Coalesce(exprs(&args)), of, at, &parts)
         }
     }
 }

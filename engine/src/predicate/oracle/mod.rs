@@ -23,7 +23,7 @@ const SEED: u64 = 20_260_727;
 const ROWS: usize = 40;
 
 /// Clauses that once meant something else here than in Postgres.
-const ONCE_WRONG: [&str; 9] = [
+const ONCE_WRONG: [&str; 11] = [
     "(vc_b)::char(2) <> (ta_a[1])::varchar(2)",
     "(- int8_b) = ('2.5'::numeric - 42)",
     "'a '::varchar = bp_a",
@@ -33,6 +33,8 @@ const ONCE_WRONG: [&str; 9] = [
     "'a '::text = bp_a",
     "bp_a BETWEEN 'a '::varchar AND 'ab '::varchar",
     "'a  '::char(3) = ANY (ta_a) OR vc_a = 'a  '::char(3)",
+    "(NULLIF(-7, COALESCE(-7, int8_a)) / abs(int8_a)) IS NULL",
+    "42 NOT BETWEEN int8_a / int8_b AND COALESCE(NULL, 3, int8_a % int2_a)",
 ];
 
 /// Asks a clause of every row. An error of the clause itself is told from one of a row.
