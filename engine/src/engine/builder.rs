@@ -168,7 +168,8 @@ impl Builder {
 
     /// What each shape keeps when the old part of its log is thinned: so many bytes of values of
     /// its newest changes there, each with 16 for itself. So a shape that has few changes keeps
-    /// them all, however many others have. Default: 16 KiB.
+    /// them all, however many others have. While its initial rows are being loaded, a shape may keep
+    /// as much as [`consumer_bytes_max`](Builder::consumer_bytes_max). Default: 16 KiB.
     pub fn shape_quota_bytes(mut self, bytes: u64) -> Builder {
         self.shape_quota_bytes = bytes;
         self
@@ -200,7 +201,8 @@ impl Builder {
         }
         let bytes_max = self.log_share().unwrap_or(u64::MAX);
         let (age_max, shape_bytes) = (self.log_age_max, self.shape_quota_bytes);
-        Some(Retention { bytes_max, age_max, shape_bytes })
+        let loading_bytes = self.consumer_bytes_max.max(shape_bytes);
+        Some(Retention { bytes_max, age_max, shape_bytes, loading_bytes })
     }
 
     /// The bytes after which a file of a log is closed, and a block in it.

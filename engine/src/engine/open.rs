@@ -14,7 +14,7 @@ use crate::control::Control;
 use crate::feed::Feeder;
 use crate::log::{
     BLOCK_BYTES_MAX, Directory, Encoder, Floor, Log, RecoverError, Recovered, RecoveredShape,
-    Syncer, Thinner, in_memory, recover,
+    Storage, Syncer, Thinner, in_memory, recover,
 };
 use crate::report::{Dirty, Sleeper};
 use crate::run::{Pool, Watch, WatchLimits};
@@ -84,7 +84,8 @@ pub(super) fn assemble(builder: &Builder, now: Instant) -> Result<Assembly, Star
         None => None,
     };
     let (stores, floor) = stores(builder, directory.as_deref())?;
-    put_together(builder, now, directory, stores, floor)
+    let rows = directory.as_ref().map(|directory| directory.snapshots()).transpose()?;
+    put_together(builder, now, (directory, rows), stores, floor)
 }
 
 /// Puts the machines together, over a simulated disk.
@@ -92,24 +93,28 @@ pub(super) fn assemble(builder: &Builder, now: Instant) -> Result<Assembly, Star
 pub(super) fn assemble_simulated(
     builder: &Builder,
     now: Instant,
-    disk: &crate::log::SimulatedDisk,
+    (disk, rows): (&crate::log::SimulatedDisk, &crate::log::SimulatedDisk),
     floor: Lsn,
 ) -> Result<Assembly, StartError> {
     let shards = builder.shards as u32;
     let stores = (0..shards).map(|shard| {
-        let found = disk.recover(shard, shards);
+        let found = disk.recover(shard, shards, builder.retention());
         found
-            .map(|found| Store::new(found, None))
+            .map(|(found, thinner)| Store::new(found, thinner))
             .map_err(|error| StartError::Log { shard: shard as usize, cause: error.to_string() })
     });
     let stores = stores.collect::<Result<_, _>>()?;
-    put_together(builder, now, None, stores, Floor::kept(floor))
+    let rows: Rows = (Arc::new(rows.clone()), 7);
+    put_together(builder, now, (None, Some(rows)), stores, Floor::kept(floor))
 }
+
+/// Where initial rows lie, and what their checksums start from.
+type Rows = (Arc<dyn Storage>, u32);
 
 fn put_together(
     builder: &Builder,
     now: Instant,
-    directory: Option<Arc<Directory>>,
+    (directory, rows): (Option<Arc<Directory>>, Option<Rows>),
     mut stores: Vec<Store>,
     floor: Floor,
 ) -> Result<Assembly, StartError> {
@@ -119,7 +124,8 @@ fn put_together(
     let shapes = stores.iter_mut().map(|store| reopen(builder, std::mem::take(&mut store.shapes)));
     let mut shapes = shapes.collect::<Result<Vec<_>, _>>()?;
     let next_handle = Handle::new(max_handle.map_or(0, |handle| handle.as_u64() + 1));
-    let Kept { catalog, door, next_handle } = kept(directory.as_ref(), &mut shapes, next_handle)?;
+    let Kept { catalog, door, next_handle } =
+        kept(directory.as_ref(), rows, &mut shapes, next_handle)?;
     let shapes: Vec<_> = shapes.into_iter().enumerate().map(placed).collect();
     let frontiers = stores.iter().zip(&shapes);
     let frontiers = frontiers.map(|(store, shapes)| frontier(shapes, store.last_commit, confirmed));
@@ -313,16 +319,19 @@ struct Kept {
 /// of higher ones, of shapes that the logs have forgotten.
 fn kept(
     directory: Option<&Arc<Directory>>,
+    rows: Option<Rows>,
     shapes: &mut [Vec<Reopened>],
     next_handle: Handle,
 ) -> Result<Kept, StartError> {
     let Some(directory) = directory else {
-        return Ok(Kept { catalog: None, door: None, next_handle: next_handle.as_u64() });
+        let door = rows.map(|rows| door(rows, shapes, &Held::default())).transpose()?;
+        let (door, next_handle) = (door.map(Arc::new), next_handle.as_u64());
+        return Ok(Kept { catalog: None, door, next_handle });
     };
     let error = |error: CatalogError| StartError::Catalog { cause: error.to_string() };
     let (catalog, held) = Catalog::open(directory).map_err(error)?;
     let next_handle = next_handle.max(held.next_handle());
-    let door = door(directory, shapes, &held)?;
+    let door = rows.map(|rows| door(rows, shapes, &held)).transpose()?;
     let living = shapes.iter().enumerate().flat_map(|(shard, shapes)| {
         shapes.iter().map(move |Reopened { slot, first, shape }| {
             let (shard, slot, first) = (shard as u32, *slot, *first);
@@ -335,17 +344,16 @@ fn kept(
         let Mended { put, taken } = mended;
         tracing::info!(put, taken, "the catalog was made to say what the logs say");
     }
-    let (catalog, door) = (Some(Arc::new(catalog)), Some(Arc::new(door)));
+    let (catalog, door) = (Some(Arc::new(catalog)), door.map(Arc::new));
     Ok(Kept { catalog, door, next_handle: next_handle.as_u64() })
 }
 
 /// Finds the initial rows of the shapes that were added to be given some, and deletes the others.
 fn door(
-    directory: &Directory,
+    (folder, seed): Rows,
     shapes: &mut [Vec<Reopened>],
     held: &Held,
 ) -> Result<Door, StartError> {
-    let (folder, seed) = directory.snapshots()?;
     let path = folder.path_of("");
     let listed = Door::open(folder, seed);
     let (door, listing) = listed.map_err(|source| StartError::Snapshots {

@@ -14,8 +14,11 @@ use crate::snapshot::{
     SnapshotPosition,
 };
 use crate::words::{Handle, Lsn, Offset, ShapeDefinition, Value};
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded};
 use std::sync::{Arc, Weak};
+
+/// What a shard says to a snapshot.
+type Answer = Receiver<Result<usize, Refusal>>;
 
 /// Initial rows that were not taken. The shape is as it was, and another snapshot may be loaded for
 /// it, except where it is said otherwise.
@@ -167,16 +170,9 @@ impl Engine {
     ) -> Result<SnapshotLoader, SnapshotError> {
         let inner = &self.inner;
         inner.control.state.check()?;
-        let place = inner.awaiting(handle)?;
         let Some(door) = &inner.door else { return Err(SnapshotError::NotAwaited { handle }) };
-        let first = place.first;
-        if taken_at <= first.commit {
-            return Err(SnapshotError::TooOld { handle, taken_at, first });
-        }
         let shown = Arc::new(shown);
-        let (reply, answer) = bounded(1);
-        let message = Message::CheckSnapshot(first, Arc::clone(&shown), reply);
-        inner.send(place.shard as usize, message)?;
+        let (place, answer) = inner.ask_of_snapshot(handle, &shown, taken_at)?;
         match inner.wait_for(&answer)? {
             Err(Refusal::Unshown(xid)) => return Err(SnapshotError::Unshown { handle, xid }),
             Err(_) => return Err(Failure::Stopped.into()),
@@ -246,8 +242,46 @@ impl Inner {
         }
     }
 
+    /// Asks a shape's shard whether a snapshot goes together with the beginning of its log.
+    pub(super) fn ask_of_snapshot(
+        &self,
+        handle: Handle,
+        shown: &Arc<PgSnapshot>,
+        taken_at: Lsn,
+    ) -> Result<(Place, Answer), SnapshotError> {
+        let place = self.awaiting(handle)?;
+        let first = place.first;
+        if taken_at <= first.commit {
+            return Err(SnapshotError::TooOld { handle, taken_at, first });
+        }
+        let (reply, answer) = bounded(1);
+        let message = Message::CheckSnapshot(first, Arc::clone(shown), reply);
+        self.send(place.shard as usize, message)?;
+        Ok((place, answer))
+    }
+
     /// Tells the catalog and the shard that a shape's rows are complete, as they durably are.
     fn give(&self, handle: Handle, snapshot: &Arc<Snapshot>) -> Result<(), SnapshotError> {
+        let answer = self.tell_of_snapshot(handle, snapshot)?;
+        match self.wait_for(&answer)? {
+            Ok(_) => Ok(()),
+            Err(Refusal::Stopping) => Err(Failure::Stopped.into()),
+            Err(_) => {
+                // Who clears up after it may have come before the entry.
+                if let Some(catalog) = &self.catalog {
+                    self.write_catalog(catalog, vec![Change::Take(handle)])?;
+                }
+                Err(SnapshotError::Unknown { handle })
+            }
+        }
+    }
+
+    /// Writes it to the catalog, and has the shard answer when it knows.
+    pub(super) fn tell_of_snapshot(
+        &self,
+        handle: Handle,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<Answer, SnapshotError> {
         let place = self.awaiting(handle)?;
         let Shape { shard, slot, first, .. } = *place.shape;
         let definition = &place.definition();
@@ -260,17 +294,7 @@ impl Inner {
         let snapshot = Arc::clone(snapshot);
         let given = Given { handle, slot, snapshot, reply };
         self.send(shard as usize, Message::Snapshot(given))?;
-        match self.wait_for(&answer)? {
-            Ok(_) => Ok(()),
-            Err(Refusal::Stopping) => Err(Failure::Stopped.into()),
-            Err(_) => {
-                // Who clears up after it may have come before the entry.
-                if let Some(catalog) = &self.catalog {
-                    self.write_catalog(catalog, vec![Change::Take(handle)])?;
-                }
-                Err(SnapshotError::Unknown { handle })
-            }
-        }
+        Ok(answer)
     }
 }
 

@@ -11,6 +11,7 @@
 //! (R8). Recovery reads the file once and trusts nothing but what it says.
 
 mod cache;
+mod claims;
 mod decode;
 mod device;
 mod dictionary;

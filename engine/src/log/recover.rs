@@ -371,7 +371,7 @@ impl<'a> Pass<'a> {
         let shelf = device.row().map(|row| Shelf::new(row, missing));
         let log = Log::new(device.reader(), seed, self.index, last_commit, shelf);
         self.postings.into_iter().for_each(|(number, known)| log.know(number, known));
-        log.set_living(self.shapes.keys().map(|slot| slot.as_u32()).collect());
+        log.claims().set_living(self.shapes.keys().map(|slot| slot.as_u32()).collect());
         let resume = Resume { seed, position, next_seq, through: last_commit, block_bytes };
         Recovered {
             shapes: self.shapes.into_values().collect(),

@@ -6,6 +6,7 @@ use super::files::file_name;
 use super::header::Identity;
 use super::recover::{RecoverError, Recovered, recover};
 use super::segments::Segments;
+use super::thin::{Retention, Thinner};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -25,6 +26,8 @@ struct Content {
     bytes: Vec<u8>,
     /// How many of them a power cut leaves.
     synced: usize,
+    /// When it was written to last.
+    modified: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +38,8 @@ struct State {
     names_then: Vec<Names>,
     /// After so many operations more, one fails.
     left: Option<usize>,
+    /// The time since 1970.
+    now: Duration,
 }
 
 /// See the file's head. Clones are the same disk.
@@ -51,18 +56,41 @@ impl SimulatedDisk {
         for shard in 0..shards {
             let bytes = identity(shard, shards).header().to_vec();
             state.names.insert(file_name(shard, 0), shard as usize);
-            state.files.push(Content { synced: bytes.len(), bytes });
+            let (synced, modified) = (bytes.len(), Duration::ZERO);
+            state.files.push(Content { bytes, synced, modified });
         }
         state.names_then = vec![state.names.clone()];
         drop(state);
         disk
     }
 
-    /// Opens the log of `shard`, as after a start of the process.
-    pub(crate) fn recover(&self, shard: u32, shards: u32) -> Result<Recovered, RecoverError> {
+    /// A folder in which nothing is.
+    pub(crate) fn empty() -> SimulatedDisk {
+        let disk = SimulatedDisk::default();
+        disk.state.lock().names_then = vec![Names::new()];
+        disk
+    }
+
+    /// Opens the log of `shard`, as after a start of the process; and what thins it, if anything
+    /// is to.
+    pub(crate) fn recover(
+        &self,
+        shard: u32,
+        shards: u32,
+        retention: Option<Retention>,
+    ) -> Result<(Recovered, Option<Thinner>), RecoverError> {
         let identity = identity(shard, shards);
         let segments = Segments::open(Arc::new(self.clone()), identity, SEGMENT_BYTES_MAX)?;
-        recover(Box::new(segments), &identity, BLOCK_BYTES_MAX)
+        let files = segments.files();
+        let found = recover(Box::new(segments), &identity, BLOCK_BYTES_MAX)?;
+        let log = Arc::clone(&found.log);
+        let thinner = retention.map(|it| Thinner::new(log, files, it, BLOCK_BYTES_MAX));
+        Ok((found, thinner))
+    }
+
+    /// From here on files are written to at `now`, since 1970.
+    pub(crate) fn set_time(&self, now: Duration) {
+        self.state.lock().now = now;
     }
 
     /// The operation after `operations` more fails; with `None` none does.
@@ -115,10 +143,14 @@ impl SimulatedDisk {
     /// A disk of its own that holds the same, all of it synced.
     pub(super) fn copy(&self) -> SimulatedDisk {
         let state = self.state.lock();
-        let file = |file: &Content| Content { bytes: file.bytes.clone(), synced: file.bytes.len() };
+        let file = |file: &Content| Content {
+            bytes: file.bytes.clone(),
+            synced: file.bytes.len(),
+            modified: file.modified,
+        };
         let files = state.files.iter().map(file).collect();
         let (names, names_then) = (state.names.clone(), vec![state.names.clone()]);
-        let copied = State { files, names, names_then, left: None };
+        let copied = State { files, names, names_then, left: None, now: state.now };
         SimulatedDisk { state: Arc::new(Mutex::new(copied)) }
     }
 
@@ -133,7 +165,8 @@ impl SimulatedDisk {
     pub(super) fn overwrite(&self, name: &str, bytes: &[u8]) {
         let state = &mut *self.state.lock();
         let id = state.names[name];
-        state.files[id] = Content { bytes: bytes.to_vec(), synced: bytes.len() };
+        let modified = state.files[id].modified;
+        state.files[id] = Content { bytes: bytes.to_vec(), synced: bytes.len(), modified };
     }
 
     /// Does `step`, unless this operation is the one that fails.
@@ -197,8 +230,12 @@ impl Storage for SimulatedDisk {
         })?
     }
 
-    fn modified(&self, _name: &str) -> io::Result<Duration> {
-        Ok(Duration::ZERO)
+    fn modified(&self, name: &str) -> io::Result<Duration> {
+        let modified = self.step(|state| {
+            let id = state.names.get(name)?;
+            state.files.get(*id).map(|file| file.modified)
+        })?;
+        modified.ok_or(io::ErrorKind::NotFound.into())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -215,7 +252,11 @@ struct SimulatedFile {
 impl Device for SimulatedFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let id = self.id;
-        let whole = self.disk.step(|state| state.files[id].bytes.extend_from_slice(bytes));
+        let whole = self.disk.step(|state| {
+            let file = &mut state.files[id];
+            file.bytes.extend_from_slice(bytes);
+            file.modified = state.now;
+        });
         if whole.is_err() {
             // A disk that fills takes a part of it.
             self.disk.state.lock().files[id].bytes.extend_from_slice(&bytes[..bytes.len() / 2]);

@@ -2,6 +2,7 @@
 //! durable. The syncer's thread calls `commit`; any thread reads; a shard does neither.
 
 use super::cache::Cache;
+use super::claims::Claims;
 use super::decode::{Chunk, Damage};
 use super::device::{Device, MemoryDevice, ReadAt};
 use super::encode::{Batch, Encoder, Resume};
@@ -12,8 +13,7 @@ use super::shelf::{SealError, Shelf, Trail};
 use super::span::Summary;
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{Lsn, Offset, Slot, Touched};
-use parking_lot::{Mutex, RwLock};
-use roaring::RoaringBitmap;
+use parking_lot::RwLock;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -78,10 +78,7 @@ pub(crate) struct Log {
     /// The highest commit LSN such that every commit at or below it is durable in this log, or has
     /// nothing in it. Written by the syncer, read by all.
     durable_commit: AtomicU64,
-    /// The slots of shapes that live, durably so. Written by the syncer, read by who thins.
-    living: Mutex<RoaringBitmap>,
-    /// What lies above it is not thinned. Written by the shard, read by who thins.
-    owed_above: AtomicU64,
+    claims: Claims,
 }
 
 impl Log {
@@ -107,16 +104,9 @@ impl Log {
         self.index.read().start_of(slot)
     }
 
-    /// The flushed LSN waits for something above `owed`: that is not thinned (R15).
-    pub(crate) fn keep_above(&self, owed: Lsn) {
-        // Relaxed: one writer; what is seen late is thinned late.
-        self.owed_above.store(owed.as_u64(), Ordering::Relaxed);
-    }
-
-    /// What [`Log::keep_above`] was told last.
-    pub(super) fn owed_above(&self) -> Lsn {
-        // Relaxed: see there.
-        Lsn::new(self.owed_above.load(Ordering::Relaxed))
+    /// What of it must stay when its old part is thinned.
+    pub(crate) fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// The bytes held.
@@ -259,19 +249,8 @@ impl Log {
             cache: Cache::default(),
             shelf,
             durable_commit: AtomicU64::new(durable.as_u64()),
-            living: Mutex::default(),
-            owed_above: AtomicU64::new(0),
+            claims: Claims::default(),
         })
-    }
-
-    /// The shapes that were found.
-    pub(super) fn set_living(&self, living: RoaringBitmap) {
-        *self.living.lock() = living;
-    }
-
-    /// The slots of the shapes that live, durably so.
-    pub(super) fn living(&self) -> RoaringBitmap {
-        self.living.lock().clone()
     }
 
     pub(super) fn index(&self) -> &RwLock<Index> {
@@ -417,16 +396,7 @@ impl Syncer {
             index.publish(batch.position, len, batch.new_block, summary);
             index.last()
         };
-        if !batch.lives.is_empty() {
-            let mut living = self.log.living.lock();
-            for &(slot, lives) in &batch.lives {
-                if lives {
-                    living.insert(slot)
-                } else {
-                    living.remove(slot)
-                };
-            }
-        }
+        self.log.claims.live(&batch.lives);
         // Of the block before; a reader that comes first decodes it.
         closed.into_iter().for_each(|closed| self.log.cache.know(last - 1, closed));
         // Release pairs with the Acquire in `durable_commit`: the index first, then the mark.

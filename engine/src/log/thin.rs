@@ -32,6 +32,8 @@ pub(crate) struct Retention {
     pub(crate) age_max: Option<Duration>,
     /// What each shape keeps of thinned files: so many bytes, its newest.
     pub(crate) shape_bytes: u64,
+    /// And while its initial rows are being loaded: what follows them is of no use with a gap.
+    pub(crate) loading_bytes: u64,
 }
 
 /// What a step has done.
@@ -77,6 +79,8 @@ struct Plan {
     blocks: Vec<(u64, u64)>,
     limit: Limit,
     living: RoaringBitmap,
+    /// Those whose initial rows are not complete.
+    awaiting: RoaringBitmap,
     front: Thinned,
     /// Where the files begin that were not thinned yet.
     from: u64,
@@ -120,7 +124,9 @@ impl Thinner {
         match std::mem::replace(&mut self.work, Work::Rest) {
             Work::Rest => {
                 let Some(plan) = self.plan(now)? else { return Ok(Step::Rest) };
-                let quota = Quota::new(plan.living.clone(), self.retention.shape_bytes);
+                let Retention { shape_bytes, loading_bytes, .. } = self.retention;
+                let awaiting = (plan.awaiting.clone(), loading_bytes);
+                let quota = Quota::new(plan.living.clone(), shape_bytes, awaiting);
                 let left = plan.blocks.len();
                 self.work = Work::Weigh(Box::new(Weighing { plan, quota, left }));
                 Ok(Step::More)
@@ -155,7 +161,7 @@ impl Thinner {
             (overdue || new >= thinned / WORTH_PART) && is_much(self.in_vain)
         };
         let index = self.log.index().read();
-        let owed_above = self.log.owed_above();
+        let owed_above = self.log.claims().owed_above();
         let can_end = |file: &&Whole| {
             index.is_complete(file.number, file.next, owed_above) && is_worth(file.next)
         };
@@ -174,9 +180,9 @@ impl Thinner {
         let last_commit = known.last_commit.max(last_commit);
         let front = Thinned { last: last.number, next: last.next, last_commit, ..known };
         // After the index: whoever was added in these files is among them.
-        let living = self.log.living();
+        let (living, awaiting) = self.log.claims().shapes();
         let bytes = thinned + (last.next - from);
-        Ok(Some(Plan { blocks, limit, living, front, from, bytes }))
+        Ok(Some(Plan { blocks, limit, living, awaiting, front, from, bytes }))
     }
 
     /// How many of the files that are whole pass a limit. They begin at byte `from`.

@@ -55,7 +55,7 @@ impl Trial {
     #[allow(clippy::new_without_default, reason = "it is no value, but some work")]
     pub fn new() -> Trial {
         let disk = SimulatedDisk::new(1);
-        let mut found = disk.recover(0, 1).expect("a new disk is opened");
+        let (mut found, _) = disk.recover(0, 1, None).expect("a new disk is opened");
         write(&mut found);
         while found.log.seal().expect("a whole segment is sealed") {}
         let logs = read_all(&found).expect("what was written is read");
@@ -216,7 +216,7 @@ fn write(found: &mut Recovered) {
 /// The shapes, and what each slot has. Reads as much as a right log would take; then seals what is
 /// to be sealed.
 fn open_and_read(disk: &SimulatedDisk) -> Result<(usize, Vec<Vec<Offset>>), TrialError> {
-    let found = disk.recover(0, 1)?;
+    let (found, _) = disk.recover(0, 1, None)?;
     let logs = read_all(&found)?;
     while found.log.seal().map_err(|_| TrialError)? {}
     Ok((found.shapes.len(), logs))

@@ -153,7 +153,7 @@ impl Shard {
         self.owed.trail.advance(durable);
         if let Some(frontier) = self.owed.consumers.advance(durable) {
             self.control.flushed.publish(self.number, frontier);
-            self.log.keep_above(frontier);
+            self.log.claims().keep_above(frontier);
         }
         let unflushed = self.owed.consumers.unflushed_bytes();
         let gauge = &self.link.gauges.unflushed_bytes;

@@ -55,6 +55,7 @@ impl Shard {
         };
         entry.cold.initial = Initial::Complete(snapshot.clone());
         entry.filters = true;
+        self.log.claims().await_no_rows(slot);
         let (ack, first) = (entry.ack, entry.cold.shape.first);
         if entry.cold.attended.is_some() {
             let owed = self.owed_since_first(ack, first);

@@ -108,6 +108,9 @@ impl Shard {
         let (slot, first) = (shape.slot, shape.first);
         // Until it has its initial rows, its changes are logged, and that is all.
         let has_consumer = consumer.has_factory() && !initial.is_awaited();
+        if initial.is_awaited() {
+            self.log.claims().await_rows(slot);
+        }
         let filters = initial.complete().is_some();
         let attended = consumer.has_factory().then(|| {
             let (incarnation, hung) = (0, Vec::new());
@@ -258,6 +261,9 @@ impl Shard {
         let mut mailboxes = entry.cold.attended.take().map(|a| a.hung).unwrap_or_default();
         mailboxes.extend(elsewhere);
         let initial = std::mem::take(&mut entry.cold.initial);
+        if initial.is_awaited() {
+            self.log.claims().await_no_rows(slot);
+        }
         let leaving = Leaving { handle, state, initial, mailboxes, durable: false };
         self.leaving.insert(slot, leaving);
         self.commit.when_durable(OnSync::Left(slot));

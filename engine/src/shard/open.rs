@@ -104,7 +104,7 @@ impl Shard {
             swept: 0,
             stopping: None,
         };
-        shard.log.keep_above(frontier);
+        shard.log.claims().keep_above(frontier);
         // Nobody waits for it yet.
         let _awaited = shard.link.set_durable_through(accepted);
         for entering in opening.shapes {

@@ -5,8 +5,9 @@ use super::super::publisher::TryPublishError;
 use super::consumer::Spec;
 use super::oracle::{Wanted, table_name};
 use super::{Known, SHARDS, Sim};
-use crate::log::{ReadLimits, read_shape};
-use crate::shard::Message;
+use crate::log::{LogError, ReadLimits, read_shape};
+use crate::shard::{Message, Prepared};
+use crate::snapshot::Initial;
 use crate::words::{Fragment, Handle, Lsn, Offset};
 use crossbeam_channel::bounded;
 use std::sync::Arc;
@@ -71,6 +72,8 @@ impl Sim {
             self.outcome.refused += 1;
             return;
         };
+        let initial = if spec.awaits { Initial::Awaited } else { Initial::None };
+        let shape = Prepared { initial, ..shape };
         let (reply, answer) = bounded(1);
         inner.send(shard, Message::Add(vec![shape], None, reply)).unwrap();
         self.shapes.insert(handle, Known::Adding(answer));
@@ -133,12 +136,18 @@ impl Sim {
         self.crash();
     }
 
-    /// What fails is tried again.
+    /// All that is whole; what fails is tried again.
     pub(super) fn seal(&mut self, shard: usize) {
         let inner = Arc::clone(&self.life().inner);
-        match inner.shards[shard].log.seal() {
-            Ok(sealed) => self.outcome.sealed += u64::from(sealed),
-            Err(_) => self.outcome.disk_failures += 1,
+        loop {
+            match inner.shards[shard].log.seal() {
+                Ok(true) => self.outcome.sealed += 1,
+                Ok(false) => return,
+                Err(_) => {
+                    self.outcome.disk_failures += 1;
+                    return;
+                }
+            }
         }
     }
 
@@ -147,18 +156,26 @@ impl Sim {
         let Some(handle) = self.any_shape() else { return };
         let inner = Arc::clone(&self.life().inner);
         let Some(place) = inner.control.registry.place(handle) else { return };
-        let expected = self.world.expected(handle);
+        let (expected, start) = self.world.expected(handle);
         let from = self.rng.below(expected.len() as u64 + 1) as usize;
         let after = from.checked_sub(1).and_then(|index| expected.get(index));
         let after = after.map_or(place.first, |(offset, _)| *offset);
         let log = &inner.shards[place.shard as usize].log;
         let changes_max = self.rng.below(9) as usize;
         let limits = ReadLimits { changes_max, ..ReadLimits::default() };
-        // The one that fails may be its own.
-        let Ok(page) = read_shape(log, place.slot, after, limits) else {
-            self.outcome.disk_failures += 1;
-            return;
+        let page = match read_shape(log, place.slot, after, limits) {
+            Ok(page) => page,
+            Err(LogError::BelowStart { start: told, .. }) => {
+                assert!(after < start && told == start, "{handle} after {after}: {told}, {start}");
+                return;
+            }
+            // The operation that fails may be its own.
+            Err(_) => {
+                self.outcome.disk_failures += 1;
+                return;
+            }
         };
+        assert!(after >= start, "{handle} was read from {after}, and begins after {start}");
         let found = page.changes.iter().map(|change| (change.offset(), change.operation()));
         let found: Vec<_> = found.collect();
         let durable = log.durable_commit();

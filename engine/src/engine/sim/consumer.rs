@@ -3,8 +3,10 @@
 //! die, fail to start, withhold reports, lie and take reports back.
 
 use super::handler::Simulated;
+use super::load::Shown;
 use super::oracle::{Rng, Transaction, Wanted};
 use crate::consumer::{Ack, ConsumerError, ConsumerSpec, Reporter, Start, Started};
+use crate::snapshot::Initial;
 use crate::words::{Handle, Lsn, Offset, Operation};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -34,6 +36,8 @@ pub(super) struct Spec {
     pub(super) doomed: bool,
     /// It reports what it is handed at once: no deadline can pass.
     pub(super) prompt: bool,
+    /// It is to be given initial rows.
+    pub(super) awaits: bool,
 }
 
 impl Spec {
@@ -46,7 +50,8 @@ impl Spec {
         let log = rng.below(3) == 0 || runs == Runs::Nowhere;
         let ack = if log { Ack::Log } else { Ack::Consumer };
         let (doomed, prompt) = (rng.below(10) == 0, rng.below(2) == 0);
-        Spec { wanted, version, ack, runs, doomed, prompt }
+        let awaits = rng.below(5) == 0;
+        Spec { wanted, version, ack, runs, doomed, prompt, awaits }
     }
 }
 
@@ -57,6 +62,13 @@ pub(super) struct Seen {
     first: Offset,
     /// Where its table was truncated, or is another one.
     end: Option<Offset>,
+    /// Everything of its log through here is cut off.
+    start: Offset,
+    /// Snapshots that may be complete, and the one that is.
+    tried: Vec<Shown>,
+    rows: Option<Shown>,
+    /// The flushed LSN has passed this much without its consumer.
+    passed: Lsn,
     /// The flushed LSN, as high as it was since the shape was added.
     flushed: Lsn,
     /// It is not served any more, or not in this life of the process.
@@ -99,6 +111,10 @@ impl World {
             spec,
             first,
             end,
+            start: Offset::ZERO,
+            tried: Vec::new(),
+            rows: None,
+            passed: Lsn::ZERO,
             flushed: first.commit,
             gone: false,
             alive: false,
@@ -116,9 +132,23 @@ impl World {
     }
 
     /// The shape is there after a restart.
-    pub(super) fn lives(&self, handle: Handle, first: Offset) {
+    pub(super) fn lives(&self, handle: Handle, first: Offset, initial: &Initial) {
         self.with(handle, |seen| {
             assert_eq!(seen.first, first, "{handle}");
+            match initial {
+                Initial::None => assert!(!seen.spec.awaits, "{handle}"),
+                Initial::Awaited => assert!(seen.awaits(), "{handle} had its rows: {seen:?}"),
+                Initial::Complete(found) => {
+                    let is_it = |tried: &&Shown| {
+                        (&tried.snapshot, tried.taken_at) == (&found.shown, found.taken_at)
+                    };
+                    let shown = seen.tried.iter().find(is_it).expect("rows that were loaded");
+                    let again = seen.rows.as_ref().is_none_or(|rows| is_it(&rows));
+                    assert!(again, "{handle} has other rows: {seen:?}");
+                    seen.passed = if seen.rows.is_none() { Lsn::MAX } else { seen.passed };
+                    seen.rows = Some(shown.clone());
+                }
+            }
             // INV1: its end was durable before that was passed.
             assert!(!seen.ends_through(seen.flushed), "{handle} lives on: {seen:?}");
             seen.gone = false;
@@ -141,7 +171,8 @@ impl World {
 
     /// Whether it may have ended: the process may have died before it said so.
     pub(super) fn may_be_gone(&self, handle: Handle, published: Lsn) -> bool {
-        self.with(handle, |seen| seen.gone || seen.doomed || seen.ends_through(published))
+        let ends = |seen: &mut Seen| seen.ends_through(published) || seen.is_cut_off();
+        self.with(handle, |seen| seen.gone || seen.doomed || ends(seen))
     }
 
     /// The process is about to be killed.
@@ -166,7 +197,8 @@ impl World {
 
     pub(super) fn invalidated(&self, handle: Handle, cause: &str, published: Lsn) {
         self.with(handle, |seen| {
-            let just = seen.ends_through(published);
+            let cut_off = cause.contains("but the log begins after") && seen.is_cut_off();
+            let just = seen.ends_through(published) || cut_off;
             assert!(just, "{handle} was invalidated for nothing: {cause}: {seen:?}");
             seen.gone = true;
         });
@@ -237,11 +269,13 @@ impl World {
     pub(super) fn check_flushed(&self, flushed: Lsn) {
         for (handle, seen) in self.shapes.lock().iter_mut() {
             seen.flushed = seen.flushed.max(flushed);
-            if seen.gone || seen.spec.ack != Ack::Consumer || seen.ends_through(flushed) {
+            let waits = seen.spec.ack == Ack::Consumer && !seen.awaits();
+            if seen.gone || !waits || seen.ends_through(flushed) {
                 continue;
             }
-            let owed = self.offsets(seen).take_while(|(o, _)| o.commit <= flushed).last();
-            let covered = owed.is_none_or(|(offset, _)| offset.commit <= seen.reported_max);
+            let owed = self.told(seen).take_while(|(o, _)| o.commit <= flushed).last();
+            let through = seen.reported_max.max(seen.passed);
+            let covered = owed.is_none_or(|(offset, _)| offset.commit <= through);
             assert!(covered, "flushed {flushed}, but {handle} has not reported it: {seen:?}");
         }
     }
@@ -250,22 +284,81 @@ impl World {
     pub(super) fn unfinished(&self, last: Lsn) -> Option<String> {
         let shapes = self.shapes.lock();
         let unfinished = shapes.iter().find(|(_, seen)| {
-            let end = self.offsets(seen).take_while(|(offset, _)| offset.commit <= last).last();
+            let end = self.told(seen).take_while(|(offset, _)| offset.commit <= last).last();
             let is_behind = end.is_some_and(|(end, _)| seen.at < end || !seen.alive);
             let runs = seen.spec.runs != Runs::Nowhere;
-            !seen.gone && (seen.ends_through(last) || (runs && is_behind))
+            let lacks = seen.awaits() || (runs && is_behind);
+            !seen.gone && (seen.ends_through(last) || lacks)
         });
         unfinished.map(|(handle, seen)| format!("{handle}: {seen:?}"))
     }
 
-    /// Everything that belongs to the shape.
-    pub(super) fn expected(&self, handle: Handle) -> Vec<(Offset, Operation)> {
-        self.with(handle, |seen| self.offsets(seen).collect())
+    /// Everything that belongs in the shape's log, and where that begins by now.
+    pub(super) fn expected(&self, handle: Handle) -> (Vec<(Offset, Operation)>, Offset) {
+        self.with(handle, |seen| (self.offsets(seen).collect(), seen.start))
+    }
+
+    /// The log of a shape begins after `start`, and is durable through `durable`. What is cut off
+    /// of it is more than its quota, with what was left of it then (R15).
+    pub(super) fn begins_after(&self, handle: Handle, start: Offset, durable: Lsn, quota: u64) {
+        self.with(handle, |seen| {
+            if start == seen.start {
+                return;
+            }
+            let held = self.offsets(seen).map(|(offset, _)| offset);
+            let held = held.filter(|offset| *offset > seen.start && offset.commit <= durable);
+            let held: Vec<Offset> = held.collect();
+            assert!(held.contains(&start), "{handle} begins after {start}: {seen:?}");
+            let weight = |offset: &Offset| {
+                let place = self.transactions.binary_search_by_key(&offset.commit, |t| t.commit);
+                self.transactions[place.unwrap()].weight(*offset)
+            };
+            let held: u64 = held.iter().map(weight).sum();
+            assert!(held > quota, "{handle} was cut at {held} bytes: {seen:?}");
+            // It may have been cut before its rows were complete at the earliest.
+            assert!(!seen.awaits(), "{handle} was cut while its rows were loaded: {seen:?}");
+            let owes = seen.spec.ack == Ack::Consumer && seen.spec.runs != Runs::Nowhere;
+            let may_be_cut = start.commit <= seen.reported_max.max(seen.passed);
+            assert!(!owes || may_be_cut, "{handle} has lost what it owes at {start}: {seen:?}");
+            seen.start = start;
+        });
+    }
+
+    /// Whether its initial rows are not complete.
+    pub(super) fn awaits(&self, handle: Handle) -> bool {
+        self.with(handle, |seen| seen.awaits())
+    }
+
+    /// Rows are about to be complete that show this.
+    pub(super) fn tries(&self, handle: Handle, shown: &Shown) {
+        self.with(handle, |seen| seen.tried.push(shown.clone()));
+    }
+
+    /// They are, and will be whatever happens.
+    pub(super) fn complete(&self, handle: Handle, shown: &Shown) {
+        self.with(handle, |seen| (seen.rows, seen.passed) = (Some(shown.clone()), Lsn::MAX));
+    }
+
+    /// The flushed LSN was here, and waits for its consumer by now.
+    pub(super) fn waits_from(&self, handle: Handle, passed: Lsn) {
+        self.with(handle, |seen| seen.passed = passed);
     }
 
     /// What the shape is to see next.
     pub(super) fn next(&self, seen: &Seen) -> Option<(Offset, Operation)> {
-        self.offsets(seen).find(|(offset, _)| *offset > seen.at)
+        self.told(seen).find(|(offset, _)| *offset > seen.at)
+    }
+
+    /// What its consumer is told: what its initial rows do not show.
+    fn told<'a>(&'a self, seen: &Seen) -> impl Iterator<Item = (Offset, Operation)> + use<'a> {
+        let rows = seen.rows.as_ref().map(|rows| Arc::clone(&rows.shows));
+        self.offsets(seen).filter(move |(offset, _)| {
+            let shows = |shows: &Arc<[bool]>| {
+                let place = self.transactions.binary_search_by_key(&offset.commit, |t| t.commit);
+                shows[place.unwrap()]
+            };
+            !rows.as_ref().is_some_and(shows)
+        })
     }
 
     fn after(&self, first: Offset) -> &[Transaction] {
@@ -321,7 +414,9 @@ impl World {
             // It may be told of more than it reported, where there is nothing of its own.
             let told = start.last_reported().unwrap_or(Lsn::ZERO);
             let said = seen.reported.max(std::mem::take(&mut seen.last_words));
-            let unreported = self.offsets(seen).find(|(offset, _)| offset.commit > said);
+            let has_rows = start.snapshot().is_some();
+            self.must(has_rows == seen.rows.is_some(), || format!("{handle}: {start:?} {seen:?}"));
+            let unreported = self.told(seen).find(|(offset, _)| offset.commit > said);
             self.must(unreported.is_none_or(|(offset, _)| offset.commit > told), || {
                 format!("{handle} was told of {told}: {seen:?}")
             });
@@ -339,6 +434,18 @@ impl World {
 }
 
 impl Seen {
+    /// Whether it is to be given initial rows that are not complete.
+    fn awaits(&self) -> bool {
+        self.spec.awaits && self.rows.is_none()
+    }
+
+    /// Whether what it needs may be cut off: the flushed LSN does not wait for it, or has not
+    /// always done so.
+    fn is_cut_off(&self) -> bool {
+        let is_owed = self.spec.ack == Ack::Consumer && self.start.commit > self.passed;
+        self.spec.runs != Runs::Nowhere && self.start > self.first && !is_owed
+    }
+
     /// Whether it has ended with what was committed through `lsn`.
     fn ends_through(&self, lsn: Lsn) -> bool {
         self.end.is_some_and(|end| end.commit <= lsn)

@@ -2,6 +2,7 @@
 
 use super::super::open::{Assembly, assemble_simulated};
 use super::super::publisher::Publisher;
+use super::super::retain::Retainer;
 use super::super::threads::{Parts, SyncPart};
 use super::super::{Engine, Inner, StartError};
 use super::{RUNNERS, SHARDS, Sim};
@@ -22,6 +23,7 @@ pub(super) struct Life {
     pub(super) syncers: Vec<SyncPart>,
     pub(super) watch: Watch,
     pub(super) runners: Vec<Runner>,
+    pub(super) retainer: Option<Retainer>,
 }
 
 impl Life {
@@ -37,13 +39,14 @@ impl Life {
             // Not memory: the simulated disk stands in for it.
             .directory("simulated")
             .consumers(find);
+        let builder = sim.keeps.settings(builder);
         let Assembly { inner, parts } =
-            assemble_simulated(&builder, sim.now, &sim.disk, sim.floor)?;
-        let Parts { pumps, syncers, watch, runners, links, .. } = parts;
+            assemble_simulated(&builder, sim.now, (&sim.disk, &sim.rows), sim.floor)?;
+        let Parts { pumps, syncers, watch, runners, links, retainer, .. } = parts;
         let runner = |_| Runner::new(Arc::clone(&inner.pool), Arc::clone(&links));
         let runners = (0..runners).map(runner).collect();
         let publisher = Publisher::new(Arc::clone(&inner));
-        Ok(Life { inner, publisher, pumps, syncers, watch, runners })
+        Ok(Life { inner, publisher, pumps, syncers, watch, runners, retainer })
     }
 
     /// Makes the next batch of a shard durable.

@@ -14,9 +14,11 @@ mod check;
 mod consumer;
 mod handler;
 mod life;
+mod load;
 mod oracle;
 #[cfg(test)]
 mod tests;
+mod thin;
 
 pub use crate::log::Trial as IndexTrial;
 
@@ -27,11 +29,13 @@ use crate::words::{Fragment, Handle, Lsn};
 use consumer::World;
 use crossbeam_channel::Receiver;
 use life::Life;
+use load::Load;
 use oracle::{Rng, TABLES, Transaction};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use thin::Keeps;
 
 /// Steps of one run. A pump or a runner does in one of them what there is.
 const STEPS: usize = 300;
@@ -58,6 +62,10 @@ pub struct Outcome {
     pub sealed: u64,
     /// Of these, which were spoilt or lost.
     pub spoilt: u64,
+    /// Times that a log's old files were thinned.
+    pub thinned: u64,
+    /// Shapes that were given initial rows.
+    pub loaded: u64,
     /// Ends of consumers' incarnations.
     pub deaths: u64,
     /// Shapes that were given up.
@@ -109,12 +117,22 @@ enum Known {
 struct Sim {
     rng: Rng,
     disk: SimulatedDisk,
+    /// Where initial rows lie.
+    rows: SimulatedDisk,
+    /// What is kept of the logs.
+    keeps: Keeps,
     /// What the source was told that it may forget.
     floor: Lsn,
     world: Arc<World>,
+    began: Instant,
     now: Instant,
+    /// The clock of who thins goes ahead by so much.
+    ahead: Duration,
     life: Option<Life>,
+    /// What came before is known to no shard of this life.
+    opened_at: Lsn,
     shapes: BTreeMap<Handle, Known>,
+    loads: BTreeMap<Handle, Load>,
     /// The next transaction to be published, and its fragments that are left.
     next: usize,
     pending: Vec<Arc<Fragment>>,
@@ -135,14 +153,21 @@ impl Sim {
         let mut rng = Rng::new(seed);
         let transactions = Transaction::stream(&mut rng, TRANSACTIONS);
         let world = Arc::new(World::new(transactions, rng.next()));
+        let (now, keeps) = (Instant::now(), Keeps::random(&mut rng));
         let mut sim = Sim {
             rng,
             disk: SimulatedDisk::new(SHARDS as u32),
+            rows: SimulatedDisk::empty(),
+            keeps,
             floor: Lsn::ZERO,
             world,
-            now: Instant::now(),
+            began: now,
+            now,
+            ahead: Duration::ZERO,
             life: None,
+            opened_at: Lsn::ZERO,
             shapes: BTreeMap::new(),
+            loads: BTreeMap::new(),
             next: 0,
             pending: Vec::new(),
             after: Lsn::ZERO,
@@ -158,7 +183,8 @@ impl Sim {
 
     fn step(&mut self) {
         let shard = self.rng.below(SHARDS as u64) as usize;
-        match self.rng.below(100) {
+        self.disk.set_time(self.since_1970());
+        match self.rng.below(112) {
             0..=21 => self.publish(),
             22..=41 => {
                 let now = self.now;
@@ -180,8 +206,11 @@ impl Sim {
             98 => {
                 // One of the next operations fails: whichever that is.
                 let operations = self.rng.below(12) as usize;
-                self.disk.fail_after(Some(operations));
+                let disk = if self.rng.below(4) == 0 { &self.rows } else { &self.disk };
+                disk.fail_after(Some(operations));
             }
+            99..=103 => self.thin(),
+            104..=110 => self.load(),
             _ if self.rng.below(2) == 0 => self.crash(),
             _ => {}
         }
@@ -220,10 +249,12 @@ impl Sim {
         self.world.before_crash();
         self.count_deaths();
         self.life = None;
+        self.loads.clear();
         self.world.all_dead();
         if self.rng.below(2) == 0 {
             let rng = &mut self.rng;
             self.disk.cut(|end| rng.below(end));
+            self.rows.cut(|end| rng.below(end));
             self.outcome.power_cuts += 1;
         }
         if self.rng.below(2) == 0 {
@@ -240,7 +271,7 @@ impl Sim {
                 (Known::Gone, None) | (Known::Adding(_) | Known::Removing(_), None) => Known::Gone,
                 (Known::Live, None) if may_be_gone => Known::Gone,
                 (Known::Adding(_) | Known::Live | Known::Removing(_), Some(place)) => {
-                    self.world.lives(*handle, place.first);
+                    self.world.lives(*handle, place.first, &place.initial);
                     Known::Live
                 }
                 (known, lives) => panic!("shape {handle} was {known:?} and is {lives:?} now"),
@@ -249,6 +280,7 @@ impl Sim {
                 self.world.gone(*handle);
             }
         }
+        self.check_starts();
     }
 
     fn count_deaths(&mut self) {
@@ -259,10 +291,12 @@ impl Sim {
 
     fn open(&mut self) {
         if self.rng.below(6) == 0 {
-            self.disk.fail_after(Some(self.rng.below(8) as usize));
+            let disk = if self.rng.below(4) == 0 { &self.rows } else { &self.disk };
+            disk.fail_after(Some(self.rng.below(8) as usize));
         }
         let opened = Life::start(self);
         self.disk.fail_after(None);
+        self.rows.fail_after(None);
         self.outcome.lives += 1;
         self.flushed = Lsn::ZERO;
         let life = opened.unwrap_or_else(|_| {
@@ -284,6 +318,7 @@ impl Sim {
             life.inner.control.registry.learn(oracle::relation(table, version));
         }
         self.life = Some(life);
+        self.opened_at = confirmed.previous();
         self.pending.clear();
         self.after = Lsn::ZERO;
     }

@@ -72,6 +72,8 @@ struct Change {
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub(super) commit: Lsn,
+    /// Numbers are given out at the beginning, and in no order of the commits.
+    pub(super) xid: u64,
     changes: Vec<Change>,
 }
 
@@ -136,7 +138,8 @@ impl Transaction {
             1 => u64::MAX - 1 - gaps.iter().sum::<u64>(),
             _ => 100,
         };
-        let transactions = gaps.into_iter().map(|gap| {
+        let xids = xids(rng, count);
+        let transactions = gaps.into_iter().zip(xids).map(|(gap, xid)| {
             commit += gap;
             // Several of one change each, to the same shapes, are handed over as one.
             let alike = rng.below(3) == 0;
@@ -151,7 +154,7 @@ impl Transaction {
                 let (version, relation) = (altered.version, Arc::clone(&altered.relation));
                 Change { table, version, relation, what }
             });
-            Transaction { commit: Lsn::new(commit), changes: changes.collect() }
+            Transaction { commit: Lsn::new(commit), xid, changes: changes.collect() }
         });
         transactions.collect()
     }
@@ -163,7 +166,7 @@ impl Transaction {
     /// The transaction, `changes_max` changes a fragment.
     pub(super) fn fragments(&self, changes_max: usize) -> Vec<Arc<Fragment>> {
         let limits = FragmentLimits { changes_max, ..FragmentLimits::default() };
-        let mut builder = TransactionBuilder::new(7, self.commit).with_limits(limits);
+        let mut builder = TransactionBuilder::new(self.xid as u32, self.commit).with_limits(limits);
         let mut fragments = Vec::new();
         for Change { relation, what, .. } in &self.changes {
             if builder.is_full() {
@@ -221,6 +224,23 @@ impl Transaction {
         })
     }
 
+    /// The bytes of the values of its change at `offset`, and 16 for the change.
+    pub(super) fn weight(&self, offset: Offset) -> u64 {
+        let bytes =
+            |Row(values): Row| values.map(|v| v.to_string().len() as u64).iter().sum::<u64>();
+        let index = (offset.op / Offset::OP_STEP) as usize;
+        let what = self.changes.get(index).map(|change| change.what);
+        let values = match what {
+            Some(What::Insert(row) | What::Delete(row)) => bytes(row),
+            Some(What::Update(old, new)) if old.0[0] == new.0[0] => bytes(old) + bytes(new),
+            // Taken apart.
+            Some(What::Update(old, _)) if offset.op.is_multiple_of(Offset::OP_STEP) => bytes(old),
+            Some(What::Update(_, new)) => bytes(new),
+            Some(What::Truncate) | None => 0,
+        };
+        values + 16
+    }
+
     /// Where shapes of `table` end that were compiled against its `version`.
     pub(super) fn end_of(&self, table: usize, version: u32) -> Option<Offset> {
         let index = self.changes.iter().position(|change| {
@@ -235,6 +255,14 @@ impl Transaction {
         let last = self.changes.iter().rfind(|change| change.table == table);
         last.map(|change| change.version)
     }
+}
+
+/// Numbers of transactions, of which 32 bits are in the stream: sometimes these begin anew.
+fn xids(rng: &mut Rng, count: usize) -> Vec<u64> {
+    let first = [3, (5 << 32) - rng.below(40)][rng.below(2) as usize];
+    let mut xids: Vec<u64> = (first..).take(count).collect();
+    (1..count).filter(|_| rng.below(3) == 0).for_each(|index| xids.swap(index - 1, index));
+    xids
 }
 
 fn values(texts: &[String; 3]) -> [Value<'_>; 3] {

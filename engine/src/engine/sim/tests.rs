@@ -33,9 +33,10 @@ fn many_seeds() {
     if runs >= 1_000 {
         // Each kind of fault came up, often.
         let Outcome { power_cuts, disk_failures, sealed, spoilt, deaths, .. } = sum;
-        let Outcome { undeliverable, invalidated, refused, .. } = sum;
+        let Outcome { undeliverable, invalidated, refused, thinned, loaded, .. } = sum;
         let kinds = [power_cuts, disk_failures, sealed, spoilt, deaths, undeliverable, invalidated];
-        assert!(kinds.into_iter().all(|count| count > 50) && refused > 0, "{sum:?}");
+        let often = kinds.into_iter().chain([thinned, loaded]).all(|count| count > 50);
+        assert!(often && refused > 0, "{sum:?}");
     }
 }
 
@@ -47,6 +48,8 @@ fn add(sum: &mut Outcome, one: Outcome) {
     sum.disk_failures += one.disk_failures;
     sum.sealed += one.sealed;
     sum.spoilt += one.spoilt;
+    sum.thinned += one.thinned;
+    sum.loaded += one.loaded;
     sum.deaths += one.deaths;
     sum.undeliverable += one.undeliverable;
     sum.invalidated += one.invalidated;

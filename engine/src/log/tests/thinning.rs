@@ -25,7 +25,7 @@ const LATER: Duration = Duration::from_secs(1_000);
 
 /// Everything that can be is thinned.
 fn all(shape_bytes: u64) -> Retention {
-    Retention { bytes_max: 0, age_max: None, shape_bytes }
+    Retention { bytes_max: 0, age_max: None, shape_bytes, loading_bytes: u64::MAX }
 }
 
 struct Kept {
@@ -76,8 +76,8 @@ impl Kept {
         let mut living: RoaringBitmap = (0..LIVING).collect();
         living.remove_range(..self.world.next_slot);
         living.extend(self.world.shapes.iter().map(|shape| shape.slot.as_u32()));
-        self.world.log.set_living(living);
-        self.world.log.keep_above(self.world.durable_through);
+        self.world.log.claims().set_living(living);
+        self.world.log.claims().keep_above(self.world.durable_through);
     }
 
     /// Only what is sealed is thinned.
@@ -100,7 +100,7 @@ impl Kept {
 
     fn by_slot(&self) -> BTreeMap<u32, Vec<&Seen>> {
         let mut by_slot: BTreeMap<u32, Vec<&Seen>> = BTreeMap::new();
-        let living = self.world.log.living();
+        let living = self.world.log.claims().shapes().0;
         for seen in &self.world.durable {
             let slot = seen.slot.map(Slot::as_u32).filter(|slot| living.contains(*slot));
             slot.into_iter().for_each(|slot| by_slot.entry(slot).or_default().push(seen));
@@ -110,7 +110,7 @@ impl Kept {
 
     fn starts(&self) -> BTreeMap<u32, Offset> {
         let start = |slot| (slot, self.world.log.start_of(Slot::new(slot)));
-        self.world.log.living().iter().map(start).collect()
+        self.world.log.claims().shapes().0.iter().map(start).collect()
     }
 
     /// Every shape has everything after its start, and is refused below it; who is within the
@@ -272,12 +272,12 @@ proptest! {
 /// Where shapes begin when the log of `kept` is thinned.
 fn thinned(kept: &Kept) -> BTreeMap<u32, Offset> {
     let (found, mut thinner) = open(&Disk::holding(&kept.disk.contents()), kept.retention);
-    found.log.set_living(kept.world.log.living());
-    found.log.keep_above(kept.world.log.owed_above());
+    found.log.claims().set_living(kept.world.log.claims().shapes().0);
+    found.log.claims().keep_above(kept.world.log.claims().owed_above());
     while found.log.seal().unwrap() {}
     while thinner.step(LATER).unwrap() != Step::Rest {}
     let start = |slot| (slot, found.log.start_of(Slot::new(slot)));
-    found.log.living().iter().map(start).collect()
+    found.log.claims().shapes().0.iter().map(start).collect()
 }
 
 /// Opens what a cut left of the log of `kept`, in which shapes begin at one or the other of
@@ -296,7 +296,7 @@ fn check_cut(
     assert!(
         found.max_handle >= world.shapes.iter().map(|shape| Some(shape.handle)).max().flatten()
     );
-    found.log.set_living(world.log.living());
+    found.log.claims().set_living(world.log.claims().shapes().0);
     let last = world.shapes.last().map(|shape| shape.slot);
     assert!(last.is_none_or(|last| last < found.next_slot));
     let of = |slot: &u32| (*slot, found.log.start_of(Slot::new(*slot)));
@@ -335,7 +335,7 @@ fn readers_beside_one_who_thins_see_neither_gap_nor_error() {
     const LAST: u64 = 3_000;
     let mut kept = Kept::new(all(30_000));
     let log = Arc::clone(&kept.world.log);
-    log.set_living((0..2).collect());
+    log.claims().set_living((0..2).collect());
     let (writes, written) = crossbeam_channel::bounded::<()>(0);
     let follow = |slot: u32, every: u64, written: crossbeam_channel::Receiver<()>| {
         let (mut at, mut seen, mut started_over) = (Offset::ZERO, 0, 0);
@@ -369,7 +369,7 @@ fn readers_beside_one_who_thins_see_neither_gap_nor_error() {
         });
         for n in 1..=LAST {
             kept.world.deliver(10 * n, if n % 20 == 0 { &[0, 1] } else { &[0] });
-            kept.world.log.keep_above(Lsn::new(10 * n));
+            kept.world.log.claims().keep_above(Lsn::new(10 * n));
             kept.thin().unwrap();
         }
         drop(writes);
@@ -387,18 +387,18 @@ fn readers_beside_one_who_thins_see_neither_gap_nor_error() {
 /// What is owed is not thinned, whatever the limit; what is young neither.
 #[test]
 fn what_is_owed_or_young_stays() {
-    let retention = Retention { bytes_max: u64::MAX, age_max: Some(LATER), shape_bytes: 0 };
+    let retention = Retention { bytes_max: u64::MAX, age_max: Some(LATER), ..all(0) };
     let mut kept = Kept::new(retention);
-    kept.world.log.set_living((0..1).collect());
+    kept.world.log.claims().set_living((0..1).collect());
     (1..=200).for_each(|n| kept.world.deliver(10 * n, &[0]));
     let start = |kept: &Kept| kept.world.log.start_of(Slot::new(0)).commit.as_u64();
-    kept.world.log.keep_above(Lsn::new(1_000));
+    kept.world.log.claims().keep_above(Lsn::new(1_000));
     kept.seal();
     while kept.thinner.step(LATER - Duration::from_secs(1)).unwrap() != Step::Rest {}
     assert_eq!(start(&kept), 0);
     kept.thin().unwrap();
     assert!(start(&kept) > 800 && start(&kept) <= 1_000, "{}", start(&kept));
-    kept.world.log.keep_above(Lsn::new(2_000));
+    kept.world.log.claims().keep_above(Lsn::new(2_000));
     kept.thin().unwrap();
     assert!(start(&kept) > 1_800, "{}", start(&kept));
 }
