@@ -2,10 +2,11 @@
 //! alone and on one core, and what it costs to add a clause to them and to remove one. Beside it
 //! the same clauses without an index, each asked: that is also the oracle of who is found.
 //!
-//! Then the same clauses added in bulk to a whole engine, and the memory that each takes: by how much
-//! the process's resident memory grows while 300,000 of them are made, divided by their number. That
-//! is measured of definitions alone, each in an `Arc` as an engine keeps it; of an index alone, with
-//! each clause's compiled form and its entry; and of an engine with its registry, slots and log too.
+//! Then the same clauses added in bulk to a whole engine, and the memory that each takes: by how
+//! much the process's resident memory grows while 300,000 of them are made, divided by their
+//! number. That is measured of definitions alone, each in an `Arc` as an engine keeps it; of an
+//! index alone, with each clause's compiled form and its entry; and of an engine with its registry,
+//! slots and log too.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion};

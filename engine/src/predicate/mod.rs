@@ -6,7 +6,7 @@
 //! depends on a time zone or on the time. Texts are compared bytewise and only ASCII letters have
 //! another case, as in collation "C". Of types that users made only enums are known, whose labels
 //! are equal or not. Where a clause is an AND or an OR at its top, or these stand in one another,
-//! what decides wins over an error in another part, so that the order of evaluation does not matter.
+//! what decides wins over an error in another part, so that no order of evaluation matters.
 
 mod access;
 mod canonical;

@@ -392,7 +392,7 @@ fn half_of_many_shapes_are_few_sets() {
     assert!(out.as_is.slots.len() < 128, "{}", out.as_is.slots.len());
 }
 
-/// What an index does not look at is not asked; then it must not count, in the clause by itself too.
+/// What an index does not look at is not asked; it must not count in the clause by itself either.
 #[test]
 fn what_decides_wins_over_an_error_at_any_depth() {
     for (clause, fails) in [

@@ -170,8 +170,8 @@ impl Checker<'_> {
         typed.map(Operand::Typed)
     }
 
-    /// The constant `text` at `at`, which becomes a `to`. In Postgres a parameter has one type, which
-    /// its first use decides; one that would need another elsewhere is refused here.
+    /// The constant `text` at `at`, which becomes a `to`. In Postgres a parameter has one type,
+    /// which its first use decides; one that would need another elsewhere is refused here.
     fn settled(&self, text: Option<&str>, to: Type, at: Position) -> Result<Typed> {
         if let Some(number) = self.places.number(at) {
             // Beside a varchar, too, Postgres makes a text of it.
