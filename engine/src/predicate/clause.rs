@@ -89,12 +89,9 @@ impl Terms {
 pub(super) fn terms(relation: &Relation, condition: &E) -> Terms {
     let mut terms = Terms { alternatives: Vec::new(), equalities: Some(Vec::new()), always: false };
     for condition in flattened(condition, true) {
-        match &*condition {
-            Expr::Const(value) => {
-                terms.always |= *value == Some(Datum::Bool(true));
-                continue;
-            }
-            _ => {}
+        if let Expr::Const(value) = &*condition {
+            terms.always |= *value == Some(Datum::Bool(true));
+            continue;
         }
         if let Some(list) = &mut terms.equalities {
             match equalities_of(relation, &condition) {

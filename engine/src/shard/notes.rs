@@ -165,9 +165,9 @@ impl Shard {
         mailbox.set_waits(false);
         mailbox.set_gap(false);
         entry.state = Lifecycle::Running;
-        let attended = entry.cold.attended.as_ref();
+        let attended = entry.cold.attended.as_deref();
         let is_inline =
-            |attended: &Box<Attended>| matches!(*attended.consumer, ConsumerSpec::Inline { .. });
+            |attended: &Attended| matches!(*attended.consumer, ConsumerSpec::Inline { .. });
         let inline = attended.is_some_and(is_inline);
         if inline && part.is_level(processed) {
             self.place_inline(slot, *part);
