@@ -180,7 +180,9 @@ impl Group {
         for (from, to) in [(place, None), (last, Some(place))] {
             let hash = hash_of(&self.hasher, self.constants.get(from));
             match (self.places.find_entry(hash, |known| *known == from), to) {
-                (Ok(entry), None) => drop(entry.remove()),
+                (Ok(entry), None) => {
+                    entry.remove();
+                }
                 (Ok(mut entry), Some(to)) => *entry.get_mut() = to,
                 (Err(_), _) => {}
             }

@@ -95,8 +95,10 @@ impl Table {
                     self.paths.remove(&path.probes[..]);
                 }
             }
-            if path::is_shared(&path) {
-                rest.into_iter().for_each(|rest| self.let_go(rest));
+            if let Some(rest) = rest
+                && path::is_shared(&path)
+            {
+                self.let_go(rest);
             }
         }
     }
