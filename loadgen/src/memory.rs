@@ -1,6 +1,22 @@
 //! Memory: this process's resident set, from /proc.
 
 use std::fs;
+use std::hint::black_box;
+use std::thread;
+use std::time::Duration;
+
+/// The allocator keeps pages that are free for a second, and then looks for them once in 10,000
+/// times that it goes to its pages. An idle process would wait for that for ever.
+const SETTLE: Duration = Duration::from_millis(1_500);
+const LOOKS: usize = 20_000;
+/// So much has pages of its own, which are not touched.
+const LARGE_BYTES: usize = 1 << 20;
+
+/// Has the allocator give back what is free.
+pub(crate) fn give_back() {
+    thread::sleep(SETTLE);
+    (0..LOOKS).for_each(|_| drop(black_box(Vec::<u8>::with_capacity(LARGE_BYTES))));
+}
 
 /// Bytes of anonymous memory that are resident: the heap and stacks, without files.
 pub(crate) fn anonymous_bytes() -> u64 {

@@ -19,8 +19,6 @@ use walfan::{Ack, ConsumerSpec, Engine, Factory, Handle, Publisher};
 const ADDED_AT_ONCE: u32 = 10_000;
 /// How long all consumers may take to start.
 const START_MAX: Duration = Duration::from_secs(120);
-/// The allocator gives pages back some time after they are free.
-const SETTLE: Duration = Duration::from_millis(500);
 /// Of the memory store: enough for the widest window of the defaults.
 const MEMORY_STORE_BYTES: u64 = 1 << 30;
 
@@ -67,7 +65,7 @@ pub(crate) fn set_up(
     }
     await_consumers(config, &engine, &population, progress)?;
     let setup_s = started.elapsed().as_secs_f64();
-    thread::sleep(SETTLE);
+    memory::give_back();
     let own = if config.has_consumers() { CountingFactory::own_bytes() } else { 0 };
     let own = own + size_of::<Handle>() as u64;
     let taken = memory::anonymous_bytes().saturating_sub(before) as f64;
