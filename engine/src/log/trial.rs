@@ -98,7 +98,7 @@ impl Trial {
         assert!(is_index || image != *right, "the right index is none");
         let outcome = open_and_read(&disk);
         let has_checksums = matches!(way, Way::Sections | Way::SealedEdits);
-        if has_checksums && image != *right {
+        if (is_index || has_checksums) && image != *right {
             // Each section is taken by its own checksum. One that is right over other content says
             // what was never written: that is found, or is not, and takes nothing down.
             return;
