@@ -140,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn random_records_do_not_make_it_panic(kind in 1u8..10, payload: Vec<u8>, tail: Vec<u8>) {
+    fn random_records_do_not_make_it_panic(kind in 1u8..12, payload: Vec<u8>, tail: Vec<u8>) {
         let mut bytes = Vec::new();
         let start = frame::open(&mut bytes);
         bytes.extend_from_slice(&payload);
