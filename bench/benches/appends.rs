@@ -1,6 +1,6 @@
 //! Appends: rows of 256 bytes, each to the log of one shape of many, in turn, until all of them are
-//! durable: what one sync acknowledges is a burst of them. Beside it two embedded databases keyed by
-//! shape and offset, with one durable commit a burst, and a file a shape with a sync each, for a
+//! durable: what one sync acknowledges is a burst of them. Beside it two embedded databases keyed
+//! by shape and offset, with one durable commit a burst, and a file a shape with a sync each, for a
 //! smaller burst, as it is slow. `WALFAN_BENCH_APPEND_SHAPES` names other counts: 10000,1000000.
 
 use criterion::measurement::WallTime;

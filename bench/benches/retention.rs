@@ -1,8 +1,8 @@
-//! Retention: what a limit of the log costs. Appends to shapes in turn, without a limit and with one
-//! that keeps the old files' thinning at work. And one pass over a log that is over its limit: many
-//! quiet shapes, each with a few entries among those of a busy one, all of which stay; how long it
-//! takes and what memory, as lines. `WALFAN_BENCH_LOG_MIB` and `WALFAN_BENCH_SHAPES` make it larger:
-//! 1024 and 300000, say.
+//! Retention: what a limit of the log costs. Appends to shapes in turn, without a limit and with
+//! one that keeps the old files' thinning at work. And one pass over a log that is over its limit:
+//! many quiet shapes, each with a few entries among those of a busy one, all of which stay; how
+//! long it takes and what memory, as lines. `WALFAN_BENCH_LOG_MIB` and `WALFAN_BENCH_SHAPES` make
+//! it larger: 1024 and 300000, say.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Throughput};

@@ -1,5 +1,5 @@
-//! Any bytes in the place of a log's sealed index: built anew, or at least read without a fault. The
-//! log's own checks are in the engine, where its tests use them too.
+//! Any bytes in the place of a log's sealed index: built anew, or at least read without a fault.
+//! The checks are in the engine, where its tests use them too.
 
 #![no_main]
 

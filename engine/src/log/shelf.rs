@@ -98,8 +98,8 @@ impl Shelf {
         segment.view(&table, number).ok_or_else(|| self.unlike(segment))
     }
 
-    /// What `slot` has in `segment`, kept in `trail` for as long as it is asked for the same; and what
-    /// its records are read with.
+    /// What `slot` has in `segment`, kept in `trail` for as long as it is asked for the same; and
+    /// what its records are read with.
     pub(super) fn find<'a>(
         &self,
         segment: u32,

@@ -1,5 +1,5 @@
-//! Trial: any bytes in the place of a sealed index, for the fuzz target and the tests. A log of some
-//! files is written once; then one of its indexes is replaced, and the log is opened and read.
+//! Trial: any bytes in the place of a sealed index, for the fuzz target and the tests. A log of
+//! some files is written once; then one of its indexes is replaced, and the log is opened and read.
 //!
 //! What does not have the right checksums is no index: the same shapes come back, each reader gets
 //! the same, and the right index is written again. What has them and says something else was made
