@@ -168,8 +168,8 @@ impl Builder {
 
     /// What each shape keeps when the old part of its log is thinned: so many bytes of values of
     /// its newest changes there, each with 16 for itself. So a shape that has few changes keeps
-    /// them all, however many others have. While its initial rows are being loaded, a shape may keep
-    /// as much as [`consumer_bytes_max`](Builder::consumer_bytes_max). Default: 16 KiB.
+    /// them all, however many others have. While its initial rows are being loaded, a shape may
+    /// keep as much as [`consumer_bytes_max`](Builder::consumer_bytes_max). Default: 16 KiB.
     pub fn shape_quota_bytes(mut self, bytes: u64) -> Builder {
         self.shape_quota_bytes = bytes;
         self

@@ -148,9 +148,7 @@ fn put_together(
     };
 
     let (to_seal, wanted) = bounded(1);
-    let logs = stores.iter().map(|store| Arc::clone(&store.log)).collect();
-    let sealer =
-        directory.clone().map(|directory| SealPart { logs, wanted, _directory: directory });
+    let sealer = sealer(&stores, wanted, directory.as_ref());
     let (mut doors, mut pumps, mut syncers, mut pulses) = (vec![], vec![], vec![], vec![]);
     for ((wire, store), shapes) in wires.into_iter().zip(stores).zip(shapes) {
         let to_seal = to_seal.clone();
@@ -182,6 +180,16 @@ fn put_together(
         durable_only: RwLock::new(false),
     });
     Ok(Assembly { inner, parts })
+}
+
+fn sealer(
+    stores: &[Store],
+    wanted: Receiver<()>,
+    directory: Option<&Arc<Directory>>,
+) -> Option<SealPart> {
+    let logs = stores.iter().map(|store| Arc::clone(&store.log)).collect();
+    let directory = directory.cloned();
+    directory.map(|directory| SealPart { logs, wanted, _directory: directory })
 }
 
 fn retainer(

@@ -1,5 +1,5 @@
-//! Batch: several transactions of a wave that bring one change each to the same shapes. A shape gets
-//! them one after another: what a delivery costs beside its handler is spent once for all of them.
+//! Batch: several transactions of a wave that bring one change each to the same shapes. A shape
+//! gets them one after another: what a delivery costs beside its handler is spent once for all.
 
 use super::fanout::{Desk, Fanout, Leg, Parcel, Turn};
 use super::slots::{Entry, Port};

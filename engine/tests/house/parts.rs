@@ -18,7 +18,7 @@ const SEES: &[(&str, &[&str])] = &[
     ("snapshot", &["sync", "words", "log"]),
     ("catalog", &["words", "log", "snapshot"]),
     ("consumer", &["sync", "words", "report", "log", "snapshot"]),
-    ("control", &["sync", "words", "flush", "snapshot", "consumer"]),
+    ("control", &["sync", "words", "flush", "predicate", "snapshot", "consumer"]),
     ("feed", &["words", "consumer", "log"]),
     ("run", &["sync", "words", "consumer", "control", "feed", "log"]),
     (
