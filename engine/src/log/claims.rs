@@ -62,7 +62,7 @@ impl Claims {
     }
 
     /// The slots of the shapes that live, durably so; and of those that await their initial rows.
-    pub(super) fn shapes(&self) -> (RoaringBitmap, RoaringBitmap) {
+    pub(crate) fn shapes(&self) -> (RoaringBitmap, RoaringBitmap) {
         // In this order: who lives and awaits rows is among these.
         let living = self.living.lock().clone();
         (living, self.awaiting.lock().clone())

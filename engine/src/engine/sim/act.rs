@@ -125,7 +125,7 @@ impl Sim {
     }
 
     /// A failure of the disk is final (INV10): the process is started again.
-    fn fail(&mut self, cause: &str) {
+    pub(super) fn fail(&mut self, cause: &str) {
         self.life().inner.control.poison(cause);
         self.outcome.disk_failures += 1;
         let now = self.now;

@@ -55,6 +55,8 @@ impl Sim {
                         self.world.refused(*handle, &self.versions);
                         *known = Known::Gone;
                     }
+                    // It is on its way out, and was not added.
+                    Ok(Err(Refusal::Stopping)) => {}
                     Ok(other) => panic!("adding was answered with {other:?}"),
                     Err(_) => {}
                 },
@@ -119,6 +121,10 @@ impl Sim {
 
     fn check_each_log(&mut self) {
         let inner = Arc::clone(&self.life().inner);
+        for shard in inner.shards.iter() {
+            let (living, awaiting) = shard.log.claims().shapes();
+            assert!(awaiting.is_empty(), "all have their initial rows: {awaiting:?} of {living:?}");
+        }
         for handle in self.shapes.iter().filter(|(_, k)| matches!(k, Known::Live)).map(|(h, _)| *h)
         {
             let place = inner.control.registry.place(handle).expect("a live shape is registered");

@@ -384,6 +384,28 @@ fn readers_beside_one_who_thins_see_neither_gap_nor_error() {
     assert_eq!(kept.world.log.start_of(Slot::new(1)), Offset::ZERO);
 }
 
+/// What follows initial rows stays until these are complete, within a bound of its own.
+#[test]
+fn a_shape_whose_rows_are_being_loaded_keeps_what_follows_them() {
+    for (loading_bytes, stays) in [(u64::MAX, true), (300, false)] {
+        let mut kept = Kept::new(Retention { loading_bytes, ..all(100) });
+        let log = Arc::clone(&kept.world.log);
+        log.claims().set_living((0..2).collect());
+        log.claims().await_rows(Slot::new(1));
+        let mut more = |commits: std::ops::Range<u64>| {
+            for n in commits {
+                kept.world.deliver(10 * n, &[0, 1]);
+                log.claims().keep_above(Lsn::new(10 * n));
+            }
+            kept.thin().unwrap();
+            [0, 1].map(|slot| log.start_of(Slot::new(slot)) > Offset::ZERO)
+        };
+        assert_eq!(more(1..200), [true, !stays]);
+        log.claims().await_no_rows(Slot::new(1));
+        assert_eq!(more(200..400), [true, true]);
+    }
+}
+
 /// What is owed is not thinned, whatever the limit; what is young neither.
 #[test]
 fn what_is_owed_or_young_stays() {
