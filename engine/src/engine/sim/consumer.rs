@@ -280,6 +280,33 @@ impl World {
         }
     }
 
+    /// Shapes of a shard that has stopped owe nothing through `durable`, or are `owing`.
+    pub(super) fn check_owing(
+        &self,
+        durable: Lsn,
+        owing: &[Handle],
+        is_here: impl Fn(Handle) -> bool,
+    ) {
+        for (handle, seen) in self.shapes.lock().iter() {
+            let waits = seen.spec.ack == Ack::Consumer && seen.spec.runs != Runs::Nowhere;
+            let ended = seen.gone || seen.ends_through(durable);
+            if ended || !waits || seen.awaits() || !is_here(*handle) {
+                continue;
+            }
+            let last = self.told(seen).take_while(|(o, _)| o.commit <= durable).last();
+            let through = seen.reported_max.max(seen.passed);
+            let flushed = last.is_none_or(|(last, _)| last.commit <= through);
+            assert!(flushed || owing.contains(handle), "{handle} owes, and is not named: {seen:?}");
+        }
+    }
+
+    /// Every consumer was dropped.
+    pub(super) fn check_dropped(&self) {
+        let shapes = self.shapes.lock();
+        let left = shapes.iter().find(|(_, seen)| seen.alive);
+        assert!(left.is_none(), "it is left behind: {left:?}");
+    }
+
     /// A consumer that has not handled everything through `last`, or a shape that should be gone.
     pub(super) fn unfinished(&self, last: Lsn) -> Option<String> {
         let shapes = self.shapes.lock();

@@ -16,6 +16,7 @@ mod handler;
 mod life;
 mod load;
 mod oracle;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod thin;
@@ -56,6 +57,8 @@ pub struct Outcome {
     pub lives: u64,
     /// Of these, after a power cut.
     pub power_cuts: u64,
+    /// Of these, after a shutdown in good order.
+    pub shutdowns: u64,
     /// Times that the disk failed.
     pub disk_failures: u64,
     /// Indexes of a log's files that were sealed.
@@ -211,8 +214,11 @@ impl Sim {
             }
             99..=103 => self.thin(),
             104..=110 => self.load(),
-            _ if self.rng.below(2) == 0 => self.crash(),
-            _ => {}
+            _ => match self.rng.below(4) {
+                0..=1 => self.crash(),
+                2 => self.shut_down(),
+                _ => {}
+            },
         }
         self.check();
     }

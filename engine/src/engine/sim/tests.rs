@@ -35,7 +35,8 @@ fn many_seeds() {
         let Outcome { power_cuts, disk_failures, sealed, spoilt, deaths, .. } = sum;
         let Outcome { undeliverable, invalidated, refused, thinned, loaded, .. } = sum;
         let kinds = [power_cuts, disk_failures, sealed, spoilt, deaths, undeliverable, invalidated];
-        let often = kinds.into_iter().chain([thinned, loaded]).all(|count| count > 50);
+        let often =
+            kinds.into_iter().chain([thinned, loaded, sum.shutdowns]).all(|count| count > 50);
         assert!(often && refused > 0, "{sum:?}");
     }
 }
@@ -48,6 +49,7 @@ fn add(sum: &mut Outcome, one: Outcome) {
     sum.disk_failures += one.disk_failures;
     sum.sealed += one.sealed;
     sum.spoilt += one.spoilt;
+    sum.shutdowns += one.shutdowns;
     sum.thinned += one.thinned;
     sum.loaded += one.loaded;
     sum.deaths += one.deaths;
