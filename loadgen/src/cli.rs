@@ -119,6 +119,15 @@ pub(crate) struct RunArgs {
     /// is killed besides.
     #[arg(long, value_parser = parse_fraction)]
     pub(crate) storm: Option<f64>,
+    /// Beside them four shapes misbehave, all at once, when a quarter of the duration has passed: a
+    /// handler hangs, a clause has no answer, a consumer and a reader are slow, and one consumer
+    /// dies at each start. What they may cost is checked.
+    #[arg(long)]
+    pub(crate) mixed: bool,
+    /// The engine is stopped in the middle of the load, when three quarters of the duration have
+    /// passed. Everything that it has accepted must be flushed by then, or named as owed.
+    #[arg(long, conflicts_with_all = ["mixed", "storm"])]
+    pub(crate) stop: bool,
     /// Where consumers run.
     #[arg(long, value_enum, default_value = "mailbox")]
     pub(crate) consumers: Consumers,

@@ -36,6 +36,12 @@ pub(crate) struct Config {
     /// The fraction that is killed at once, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) storm: Option<f64>,
+    /// Whether some shapes misbehave.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) mixed: bool,
+    /// Whether the engine is stopped under load.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) stop: bool,
     pub(crate) consumers: Consumers,
     pub(crate) ack: AckMode,
     #[serde(serialize_with = "store")]
@@ -53,6 +59,8 @@ impl Config {
     pub(crate) fn new(args: &RunArgs, cores: usize) -> Config {
         let crash_rate = args.crash_rate.unwrap_or(args.scenario.crash_rate());
         let window = match (args.scenario, args.consumers) {
+            // The flushed LSN stands still for a while, and the load goes on.
+            _ if args.mixed => WINDOW_CHEAP,
             (Scenario::Disjoint, _) | (_, Consumers::Log) => WINDOW_CHEAP,
             (_, Consumers::Inline) => WINDOW_INLINE,
             (_, Consumers::Mailbox) => WINDOW_FANOUT,
@@ -72,6 +80,8 @@ impl Config {
             // is counted once.
             crash_rate: if has_consumers && args.storm.is_none() { crash_rate } else { 0.0 },
             storm: args.storm.filter(|_| has_consumers),
+            mixed: args.mixed,
+            stop: args.stop,
             consumers: args.consumers,
             ack: args.ack,
             store: args.store.clone(),

@@ -76,6 +76,32 @@ fn all_who_are_killed_at_once_come_back() {
     }
 }
 
+/// Each of them costs its own shape and nothing else, and the flushed LSN waits for no more than a
+/// deadline.
+#[test]
+fn shapes_that_misbehave_at_once_cost_the_others_nothing() {
+    let arguments = ["fanout", "--shapes", "2000", "--duration", "2s", "--rate", "50", "--mixed"];
+    let report = report(&arguments);
+    let faults = &report["faults"];
+    assert_eq!((faults["undeliverable"].as_u64(), faults["killed"].as_u64()), (Some(2), Some(0)));
+    assert_eq!(faults["mixed"]["shapes"], 4);
+    assert!(faults["mixed"]["slow_handled"].as_u64().unwrap() > 0, "{faults}");
+    assert!(faults["mixed"]["slow_read"].as_u64().unwrap() > 0, "{faults}");
+    let refused = loadgen(&["disjoint", "--mixed"]);
+    assert!(!refused.status.success());
+    assert!(text(&refused.stderr).contains("--mixed"), "{}", text(&refused.stderr));
+}
+
+/// Consumers die, so that some owe something: they are named, and nobody else is.
+#[test]
+fn an_engine_that_is_stopped_under_load_says_who_owes() {
+    let arguments = ["crash", "--shapes", "2000", "--duration", "2s", "--crash-rate", "0.5"];
+    let report = report(&[&arguments[..], &["--stop"]].concat());
+    let faults = &report["faults"];
+    assert!(faults["shutdown_ms"].as_f64().unwrap() > 0.0, "{faults}");
+    assert!(faults["owing_at_shutdown"].as_u64().unwrap() <= 2_000, "{faults}");
+}
+
 #[test]
 fn an_open_loop_reports_latencies() {
     let arguments = ["fanout", "--shapes", "100", "--duration", "500ms", "--rate", "200"];

@@ -6,6 +6,7 @@ mod counting;
 mod factory;
 mod kill;
 mod killer;
+mod mixed;
 mod population;
 mod storm;
 
@@ -13,5 +14,6 @@ pub(crate) use counting::trace;
 pub(crate) use factory::CountingFactory;
 pub(crate) use kill::{KillKind, kill, silence_kills};
 pub(crate) use killer::{Killer, kinds};
+pub(crate) use mixed::{DEADLINE, Misbehaved, Mixed, STILL_MAX};
 pub(crate) use population::{Population, Prefix};
 pub(crate) use storm::{Storm, Stormed, strike};

@@ -4,7 +4,7 @@
 use crate::baseline::Baseline;
 use crate::cli::SourceArg;
 use crate::config::Config;
-use crate::consumer::Stormed;
+use crate::consumer::{STILL_MAX, Stormed};
 use crate::host::{Host, Revision};
 use crate::latency::{Latency, Summary};
 use crate::memory;
@@ -102,7 +102,24 @@ pub(crate) struct Faults {
     pub(crate) repeated: u64,
     /// Where consumers were killed at once.
     pub(crate) storm: Option<StormReport>,
+    /// Where some shapes misbehaved.
+    pub(crate) mixed: Option<MixedReport>,
     pub(crate) overflows: u64,
+    /// How long the engine took to stop: everything was flushed, or with `--stop` under load.
+    pub(crate) shutdown_ms: f64,
+    /// Shapes that still owed something when it had stopped.
+    pub(crate) owing_at_shutdown: u64,
+}
+
+/// Beside these, `undeliverable` and `flush` say what they cost.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct MixedReport {
+    pub(crate) shapes: u64,
+    /// What the flushed LSN might stand still for.
+    pub(crate) still_ms_bound: f64,
+    /// Changes that the slow consumer handled, and that the slow reader found.
+    pub(crate) slow_handled: u64,
+    pub(crate) slow_read: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -272,7 +289,15 @@ fn faults(outcome: &Outcome) -> Faults {
         recovery_us_by_kind: by_kind.collect(),
         repeated: outcome.loaded.to.lost,
         storm: outcome.storm.as_ref().map(storm),
+        mixed: outcome.mixed.map(|mixed| MixedReport {
+            shapes: mixed.shapes,
+            still_ms_bound: STILL_MAX.as_secs_f64() * 1e3,
+            slow_handled: mixed.slow_handled,
+            slow_read: mixed.slow_read,
+        }),
         overflows: metrics.overflows,
+        shutdown_ms: outcome.shutdown.as_secs_f64() * 1e3,
+        owing_at_shutdown: outcome.owing,
     }
 }
 

@@ -154,6 +154,12 @@ fn faults(report: &Report) -> Section {
             rows.push(("  pauses of one, p50 / p99 / max", values.join(" / ") + " ms"));
         }
     }
+    if let Some(mixed) = &faults.mixed {
+        rows.push(("shapes that misbehaved", grouped(mixed.shapes)));
+        rows.push(("  handled by the slow one", grouped(mixed.slow_handled)));
+        rows.push(("  read by its slow reader", grouped(mixed.slow_read)));
+    }
+    rows.push(("until it had stopped", format!("{:.0} ms", faults.shutdown_ms)));
     Section { name: "faults", rows }
 }
 

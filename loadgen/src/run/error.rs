@@ -22,6 +22,11 @@ pub(crate) enum RunError {
          fanout"
     )]
     NothingToKill,
+    #[error(
+        "--mixed and --stop go by shapes that all changes match: give fanout or crash, --consumers \
+         mailbox, --ack consumer and --source synthetic"
+    )]
+    NotForAll,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("a transaction could not be built: {0}")]

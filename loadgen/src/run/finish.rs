@@ -3,9 +3,10 @@
 
 use super::RunError;
 use super::load::{Loaded, Rest};
+use super::stop::Stopped;
 use crate::cli::{Store, VerifyMode};
 use crate::config::Config;
-use crate::consumer::{KillKind, Population, Storm, Stormed, kinds};
+use crate::consumer::{KillKind, Misbehaved, Population, STILL_MAX, Storm, Stormed, kinds};
 use crate::latency::Latency;
 use crate::progress::Progress;
 use crate::report::PostgresReport;
@@ -15,7 +16,7 @@ use crate::store::Place;
 use crate::verify::{Findings, LogsRead, Oracle, check_consumers, check_logs};
 use crate::workload::mix;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use walfan::{Engine, Handle, Lsn, Metrics, ShutdownReport};
 
 /// Shapes whose logs are read in full, with `--verify sample`.
@@ -38,6 +39,10 @@ pub(crate) struct Outcome {
     pub(crate) recovery: Vec<(KillKind, Latency)>,
     pub(crate) delivered: Latency,
     pub(crate) storm: Option<Stormed>,
+    pub(crate) mixed: Option<Misbehaved>,
+    /// How long the engine took to stop, and how many shapes still owed something then.
+    pub(crate) shutdown: Duration,
+    pub(crate) owing: u64,
     pub(crate) postgres: Option<PostgresReport>,
 }
 
@@ -49,19 +54,30 @@ pub(crate) fn finish(
     loaded: Loaded,
     progress: &Progress,
 ) -> Result<Outcome, RunError> {
-    let Rest { engine, source, population, handles, oracle } = rest;
+    let Rest { engine, source, population, mixed, handles, oracle, stopped } = rest;
+    if let Some(stopped) = stopped {
+        return finish_stopped(
+            &stopped,
+            (&engine, place),
+            (&population, &handles),
+            &oracle,
+            loaded,
+        );
+    }
     let metrics = engine.metrics();
+    let misbehaved = mixed.as_ref().and_then(|mixed| mixed.seen());
     let durable = engine.is_durable();
     let mut findings = Findings::default();
-    check_totals(config, &metrics, &loaded, &oracle, &mut findings);
+    check_totals(config, &metrics, &loaded, &oracle, misbehaved, &mut findings);
+    mixed.iter().for_each(|mixed| mixed.release());
     let logs = read_logs(config, &engine, &oracle, &handles, progress, &mut findings);
     let last = oracle.history().last();
     check_flushed("before it stopped", engine.flushed_lsn(), last, &mut findings);
     let Closed { publisher, postgres } = source.close(&oracle, progress, &mut findings)?;
     progress.phase("stopping", 1);
-    stop(engine, publisher, last, &mut findings)?;
+    let (shutdown, owing) = stop(engine, publisher, last, &mut findings)?;
     if config.has_consumers() {
-        check_population(config, &metrics, &population, &oracle, &mut findings);
+        check_population(config, &metrics, &population, &oracle, misbehaved, &mut findings);
     }
     progress.done();
     if !findings.is_empty() {
@@ -76,10 +92,46 @@ pub(crate) fn finish(
         recovery: KillKind::ALL.map(|kind| (kind, population.recovery(kind))).into(),
         delivered: population.delivery_latency(),
         storm: population.storm().map(Storm::seen),
+        mixed: misbehaved,
+        shutdown,
+        owing,
         postgres,
         loaded,
         metrics,
         logs,
+    })
+}
+
+/// Puts together what is known of an engine that was stopped under load.
+fn finish_stopped(
+    stopped: &Stopped,
+    (engine, place): (&Engine, &Place),
+    (population, handles): (&Population, &[Handle]),
+    oracle: &Oracle,
+    loaded: Loaded,
+) -> Result<Outcome, RunError> {
+    let mut findings = Findings::default();
+    stopped.check(population, handles, &mut findings);
+    let (complaints, count) = population.complaints();
+    findings.extend(complaints, count);
+    if !findings.is_empty() {
+        return Err(RunError::Verification(findings.to_string()));
+    }
+    Ok(Outcome {
+        durable: engine.is_durable(),
+        filesystem: place.filesystem.clone(),
+        deliveries: oracle.deliveries(),
+        kills: KillKind::ALL.map(|kind| (kind, population.kills.done(kind))).to_vec(),
+        recovery: KillKind::ALL.map(|kind| (kind, population.recovery(kind))).into(),
+        delivered: population.delivery_latency(),
+        storm: None,
+        mixed: None,
+        shutdown: stopped.took,
+        owing: stopped.owing(),
+        postgres: None,
+        loaded,
+        metrics: stopped.metrics.clone(),
+        logs: LogsRead::default(),
     })
 }
 
@@ -89,15 +141,41 @@ fn check_totals(
     metrics: &Metrics,
     loaded: &Loaded,
     oracle: &Oracle,
+    misbehaved: Option<Misbehaved>,
     findings: &mut Findings,
 ) {
-    findings.equal("deliveries logged", metrics.logged, oracle.deliveries());
-    if config.has_consumers() {
-        findings.equal("deliveries handled", loaded.to.kept(), oracle.deliveries());
+    let deliveries = oracle.deliveries();
+    let Some(Misbehaved { shapes, wedged, deaths, slow_handled, .. }) = misbehaved else {
+        findings.equal("deliveries logged", metrics.logged, deliveries);
+        if config.has_consumers() {
+            findings.equal("deliveries handled", loaded.to.kept(), deliveries);
+        }
+        findings.equal("shapes at the end", metrics.shapes, config.shapes.into());
+        findings.equal("shapes undeliverable", metrics.undeliverable, 0);
+        findings.equal("shapes invalidated", metrics.invalidated, 0);
+        if config.mixed {
+            findings.add("no shape misbehaved: give a longer --duration".into());
+        }
+        return;
+    };
+    // Those that ended had some before.
+    let of_mixed = metrics.logged.saturating_sub(deliveries);
+    let most = shapes * oracle.history().changes_through(oracle.history().transactions());
+    if metrics.logged < deliveries || !(slow_handled..=most).contains(&of_mixed) {
+        findings.add(format!("{} deliveries were logged, of {deliveries}", metrics.logged));
     }
-    findings.equal("shapes at the end", metrics.shapes, config.shapes.into());
-    findings.equal("shapes undeliverable", metrics.undeliverable, 0);
-    findings.equal("shapes invalidated", metrics.invalidated, 0);
+    findings.equal("deliveries handled", loaded.to.kept(), deliveries + slow_handled);
+    findings.equal("shapes at the end", metrics.shapes, u64::from(config.shapes) + 1);
+    findings.equal("shapes that hung", wedged, 1);
+    findings.equal("deaths of the shape that does not start again", deaths, 3);
+    findings.equal("shapes undeliverable", metrics.undeliverable, 2);
+    findings.equal("shapes invalidated", metrics.invalidated, 1);
+    let still_us = loaded.flush.stalled_us_max;
+    if still_us > STILL_MAX.as_micros() as u64 {
+        findings.add(format!(
+            "the flushed LSN stood still for {still_us} us: more than the scenario's {STILL_MAX:?}"
+        ));
+    }
 }
 
 fn check_flushed(when: &str, flushed: Lsn, last: Lsn, findings: &mut Findings) {
@@ -113,11 +191,14 @@ fn check_population(
     metrics: &Metrics,
     population: &Population,
     oracle: &Oracle,
+    misbehaved: Option<Misbehaved>,
     findings: &mut Findings,
 ) {
     let kills = &population.kills;
-    findings.equal("handler calls that the engine counted", metrics.handled, population.handled());
-    findings.equal("deaths", metrics.deaths, kills.total() + kills.failed_starts());
+    let (handled, deaths) = misbehaved.map_or((0, 0), |seen| (seen.slow_handled, seen.deaths));
+    let handled = population.handled() + handled;
+    findings.equal("handler calls that the engine counted", metrics.handled, handled);
+    findings.equal("deaths", metrics.deaths, kills.total() + kills.failed_starts() + deaths);
     let failed_starts = kills.failed_starts();
     findings.equal("factories that panicked", failed_starts, kills.done(KillKind::Factory));
     findings.merge(check_consumers(population, oracle));
@@ -177,13 +258,16 @@ fn stop(
     publisher: walfan::Publisher,
     last: Lsn,
     findings: &mut Findings,
-) -> Result<(), RunError> {
+) -> Result<(Duration, u64), RunError> {
+    let started = Instant::now();
     let ShutdownReport { shards, .. } = engine.shutdown(STOP_MAX).map_err(RunError::engine)?;
+    let took = started.elapsed();
+    let owing = shards.iter().map(|shard| shard.owing.len() as u64).sum();
     for (index, shard) in shards.iter().enumerate() {
         check_flushed(&format!("in shard {index}"), shard.flushed, last, findings);
-        findings.equal("shapes that still owe", shard.owing.len() as u64, 0);
     }
+    findings.equal("shapes that still owe", owing, 0);
     drop(publisher);
     drop(engine);
-    Ok(())
+    Ok((took, owing))
 }

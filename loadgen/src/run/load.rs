@@ -3,18 +3,20 @@
 
 use super::RunError;
 use super::setup::Setup;
+use super::stop::{Stopped, stop_loaded};
 use crate::cli::Consumers;
 use crate::config::Config;
-use crate::consumer::{Killer, Population, strike};
+use crate::consumer::{Killer, Mixed, Population, strike};
 use crate::memory;
 use crate::progress::Progress;
 use crate::source::{Pipe, Schedule, Source};
 use crate::verify::Oracle;
 use crate::watch::{FlushReport, FlushSeen, FlushWatch, HiccupWatch, Point, Published, Sampler};
+use crate::workload::History;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use walfan::{Engine, Event, Handle, WaitError};
+use walfan::{AddError, Engine, Event, Handle, WaitError};
 
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a drain may go without the slightest progress.
@@ -29,8 +31,11 @@ pub(crate) struct Rest {
     pub(crate) engine: Arc<Engine>,
     pub(crate) source: Box<dyn Source>,
     pub(crate) population: Arc<Population>,
+    pub(crate) mixed: Option<Arc<Mixed>>,
     pub(crate) handles: Vec<Handle>,
     pub(crate) oracle: Oracle,
+    /// It was stopped before it was drained.
+    pub(crate) stopped: Option<Stopped>,
 }
 
 /// What was seen of the load.
@@ -76,9 +81,18 @@ pub(crate) fn load(
         (source, history)
     })?;
     let mut watched = Watched::new(config, &setup, schedule, &published);
-    watched.watch(config, progress, || source.is_finished());
+    let stop_us = schedule.measure_us + (schedule.end_us - schedule.measure_us) / 4 * 3;
+    let is_due = || config.stop && clock.now_us() >= stop_us;
+    watched.watch(config, progress, || source.is_finished() || is_due());
+    let stopped = config.stop.then(|| stop_loaded(&setup.engine)).transpose();
     // The watchers end with the run, however it ends.
     let drained = join(source, "loadgen-source").and_then(|(source, history)| {
+        if config.stop {
+            // It has met the end of the engine: of what it had sent by then.
+            let history = History::numbered(&config.workload(), published.count());
+            let to = watched.points.last().copied().unwrap_or_default();
+            return Ok((source, Oracle::new(history), to));
+        }
         let oracle = Oracle::new(history?);
         let to = watched.drain(config, &oracle, progress)?;
         Ok((source, oracle, to))
@@ -87,8 +101,9 @@ pub(crate) fn load(
     published.end();
     let (flush, hiccup_us_max) = threads.join()?;
     let (source, oracle, drained) = drained?;
+    let stopped = stopped?;
     let to = watched.settle(config, &oracle, drained);
-    let Setup { engine, population, handles, bytes_per_shape, setup_s, .. } = setup;
+    let Setup { engine, population, mixed, handles, bytes_per_shape, setup_s, .. } = setup;
     let (from, history) = (watched.from(), oracle.history());
     let loaded = Loaded {
         schedule,
@@ -104,7 +119,7 @@ pub(crate) fn load(
         setup_s,
         events: watched.events,
     };
-    Ok((Rest { engine, source, population, handles, oracle }, loaded))
+    Ok((Rest { engine, source, population, mixed, handles, oracle, stopped }, loaded))
 }
 
 /// The threads beside the source.
@@ -113,6 +128,7 @@ struct Threads {
     hiccup: JoinHandle<u64>,
     killer: Option<JoinHandle<()>>,
     storm: Option<JoinHandle<()>>,
+    mixed: Option<JoinHandle<Result<(), AddError>>>,
 }
 
 impl Threads {
@@ -136,13 +152,18 @@ impl Threads {
             let times = (schedule.measure_us, schedule.end_us);
             Killer::new(engine(), Arc::clone(published), population, config, times)
         });
+        let at_us = schedule.measure_us + (schedule.end_us - schedule.measure_us) / 4;
         let storm = config.storm.map(|_| {
             let (population, published) = (Arc::clone(&setup.population), Arc::clone(published));
-            let at_us = schedule.measure_us + (schedule.end_us - schedule.measure_us) / 4;
             spawn("loadgen-storm", move || strike(&population, &published, at_us))
+        });
+        let mixed = setup.mixed.clone().map(|mixed| {
+            let (engine, published) = (engine(), Arc::clone(published));
+            spawn("loadgen-mixed", move || mixed.run(&engine, &published, at_us))
         });
         Ok(Threads {
             storm: storm.transpose()?,
+            mixed: mixed.transpose()?,
             flush: spawn("loadgen-flushed", move || flush.run())?,
             hiccup: spawn("loadgen-hiccup", move || hiccup.run())?,
             killer: killer
@@ -157,6 +178,9 @@ impl Threads {
         }
         if let Some(storm) = self.storm {
             join(storm, "loadgen-storm")?;
+        }
+        if let Some(mixed) = self.mixed {
+            join(mixed, "loadgen-mixed")?.map_err(RunError::engine)?;
         }
         Ok((join(self.flush, "loadgen-flushed")?, join(self.hiccup, "loadgen-hiccup")?))
     }
@@ -177,6 +201,7 @@ fn join<T>(thread: JoinHandle<T>, name: &'static str) -> Result<T, RunError> {
 struct Watched {
     sampler: Sampler,
     schedule: Schedule,
+    mixed: Option<Arc<Mixed>>,
     points: Vec<Point>,
     events: Vec<String>,
 }
@@ -194,7 +219,8 @@ impl Watched {
             population: Arc::clone(&setup.population),
             numbering: config.numbering(),
         };
-        Watched { sampler, schedule, points: Vec::new(), events: Vec::new() }
+        let mixed = setup.mixed.clone();
+        Watched { sampler, schedule, mixed, points: Vec::new(), events: Vec::new() }
     }
 
     /// Looks until `done`, and exactly once at the end of the warm-up.
@@ -266,8 +292,9 @@ impl Watched {
         let Some(commits) = oracle.history().as_recorded() else { return drained };
         self.points.iter_mut().for_each(|point| point.settle(commits));
         drained.settle(commits);
-        let all =
-            |point: &&Point| point.flushed >= drained.flushed && handled_all(config, oracle, point);
+        let all = |point: &&Point| {
+            point.flushed >= drained.flushed && handled_all(config, oracle, 0, point)
+        };
         drained.at_us = self.points.iter().find(all).map_or(drained.at_us, |point| point.at_us);
         drained
     }
@@ -289,11 +316,14 @@ impl Watched {
         let mut moved = Instant::now();
         loop {
             let waited = self.sampler.engine.wait_flushed(last, LOOK);
+            // Where the last one is flushed, this is all of it.
+            let others = self.mixed.as_ref().and_then(|mixed| mixed.seen());
+            let others = others.map_or(0, |others| others.slow_handled);
             let point = self.look();
             progress.at(point.flushed);
             progress.tell(&self.line());
             match waited {
-                Ok(_) if handled_all(config, oracle, &point) => return Ok(point),
+                Ok(_) if handled_all(config, oracle, others, &point) => return Ok(point),
                 // All is flushed; with `Ack::Log` consumers may trail.
                 Ok(_) => thread::sleep(Duration::from_millis(1)),
                 Err(WaitError::TimedOut { .. }) => {}
@@ -335,7 +365,8 @@ impl Watched {
     }
 }
 
-/// Whether everything is handled, where there are consumers.
-fn handled_all(config: &Config, oracle: &Oracle, point: &Point) -> bool {
-    config.consumers == Consumers::Log || point.kept() >= oracle.deliveries()
+/// Whether everything is handled, where there are consumers; `others` by such as the oracle does
+/// not know.
+fn handled_all(config: &Config, oracle: &Oracle, others: u64, point: &Point) -> bool {
+    config.consumers == Consumers::Log || point.kept() >= oracle.deliveries() + others
 }

@@ -4,7 +4,7 @@ use super::RunError;
 use crate::cli::{AckMode, Consumers};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::consumer::{CountingFactory, Population};
+use crate::consumer::{CountingFactory, DEADLINE, Mixed, Population};
 use crate::memory;
 use crate::progress::Progress;
 use crate::scenario::Scenario;
@@ -26,6 +26,8 @@ const MEMORY_STORE_BYTES: u64 = 1 << 30;
 pub(crate) struct Setup {
     pub(crate) engine: Arc<Engine>,
     pub(crate) population: Arc<Population>,
+    /// Those that misbehave, if there are any.
+    pub(crate) mixed: Option<Arc<Mixed>>,
     /// By shape number.
     pub(crate) handles: Vec<Handle>,
     pub(crate) clock: Clock,
@@ -70,7 +72,8 @@ pub(crate) fn set_up(
     let own = own + size_of::<Handle>() as u64;
     let taken = memory::anonymous_bytes().saturating_sub(before) as f64;
     let bytes_per_shape = (taken / f64::from(config.shapes) - own as f64).max(0.0);
-    Ok(Setup { engine, population, handles, clock, bytes_per_shape, setup_s })
+    let mixed = config.mixed.then(Arc::default);
+    Ok(Setup { engine, population, mixed, handles, clock, bytes_per_shape, setup_s })
 }
 
 fn start_engine(config: &Config, place: &Place) -> Result<(Engine, Publisher), RunError> {
@@ -79,6 +82,7 @@ fn start_engine(config: &Config, place: &Place) -> Result<(Engine, Publisher), R
         .runners(config.runners)
         .mailbox_places(config.mailbox_places)
         .memory_bytes_max(MEMORY_STORE_BYTES);
+    let builder = if config.mixed { builder.consumer_deadline(DEADLINE) } else { builder };
     let builder = match place.directory() {
         Some(directory) => builder.directory(directory),
         None => builder,
