@@ -203,7 +203,7 @@ fn postgres(postgres: &PostgresReport) -> Section {
 fn verified(report: &Report) -> Section {
     let verification = &report.verification;
     let logs = match verification.logs_read {
-        0 => "none: the memory store keeps none".to_owned(),
+        0 => "none: it is in memory, or was stopped".to_owned(),
         logs => {
             format!("{} with {} changes", grouped(logs), grouped(verification.log_changes_read))
         }
