@@ -81,7 +81,8 @@ pub(crate) fn finish(
     }
     progress.done();
     if !findings.is_empty() {
-        findings.extend(loaded.events, 0);
+        let count = loaded.events.len() as u64;
+        findings.extend(loaded.events, count);
         return Err(RunError::Verification(findings.to_string()));
     }
     Ok(Outcome {
