@@ -31,7 +31,7 @@ impl Claims {
         Lsn::new(self.owed_above.load(Ordering::Relaxed))
     }
 
-    /// The initial rows of the shape in `slot` are to come: all that comes before them stays.
+    /// The initial rows of the shape in `slot` are to come: until then more of its changes stays.
     pub(crate) fn await_rows(&self, slot: Slot) {
         self.awaiting.lock().insert(slot.as_u32());
     }
