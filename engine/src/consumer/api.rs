@@ -141,7 +141,7 @@ impl Reporter {
 
     /// Where the report lies, for who tests what happens when a mark or a note is lost.
     #[cfg(all(any(test, feature = "testing"), not(loom)))]
-    pub(crate) fn mailbox(&self) -> &Mailbox {
+    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
     }
 }

@@ -114,6 +114,19 @@ impl Pool {
         }
     }
 
+    /// Hands what the runner of this number took and has not run to the others. They take it from
+    /// there only where they find nothing else to do, and that may be never.
+    pub(super) fn relieve(&self, number: usize) {
+        let roster = self.roster.read();
+        let is_it = |runner: &&Enrolled| runner.shared.number() == number;
+        let Some(runner) = roster.runners.iter().find(is_it) else { return };
+        let left: Vec<_> = std::iter::from_fn(|| steal(|| runner.stealer.steal())).collect();
+        drop(roster);
+        if !left.is_empty() {
+            self.run_batch(left);
+        }
+    }
+
     /// The runners, by rising number.
     pub(super) fn runners(&self) -> Vec<Arc<RunnerShared>> {
         self.roster.read().runners.iter().map(|runner| Arc::clone(&runner.shared)).collect()

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 /// short and idle consumers cost next to nothing: 300,000 are looked at in four seconds.
 const LOOKED_AT_MAX: usize = 8_192;
 const ADMITTED_MAX: usize = 65_536;
+/// A runner that is this long in one handler leaves what it has queued for itself to others.
+const RELIEVED_AFTER: Duration = Duration::from_millis(100);
 /// A runner that is this long in one handler is wedged: another one takes its place.
 const WEDGED_AFTER: Duration = Duration::from_secs(1);
 /// Runners that may take the place of wedged ones, for each that was asked for.
@@ -173,6 +175,9 @@ impl Watch {
             let heart = self.runners.entry(shared.number());
             let heart = heart.or_insert_with(|| Heart::new(Arc::clone(&shared.pulse), now));
             let Some((who, still)) = heart.look(now) else { continue };
+            if still >= RELIEVED_AFTER {
+                self.pool.relieve(shared.number());
+            }
             if still >= WEDGED_AFTER && !shared.is_replaced() {
                 if replaced < bound {
                     shared.replace();

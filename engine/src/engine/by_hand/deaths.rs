@@ -229,3 +229,46 @@ fn r10_a_runner_that_ends_leaves_its_queue_to_others() {
     hand.run();
     assert_eq!(hand.flushed(), 1);
 }
+
+/// R10: who waits behind a wedged handler is run by others, also by such as are never idle.
+#[test]
+fn r10_what_waits_behind_a_wedged_handler_goes_to_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (watch, now) = (Mutex::new(hand.watch.take().unwrap()), hand.now);
+    let pool = Arc::clone(&hand.inner.pool);
+    let other = Mutex::new(Runner::new(Arc::clone(&pool), Arc::clone(&hand.links)));
+    let handled: Arc<Mutex<Vec<_>>> = Arc::default();
+    let notes = Arc::clone(&handled);
+    let hangs = Arc::new(move |own: &Reporter| {
+        let (mut watch, mut other) = (watch.lock(), other.lock());
+        watch.tick(now);
+        watch.tick(now + Duration::from_millis(100));
+        // The others have something to do: there is nothing in it, as its part is taken.
+        (0..2).for_each(|_| pool.run_batch(vec![Arc::clone(own.mailbox())]));
+        (0..2).for_each(|_| assert!(other.run_one().unwrap()));
+        notes.lock().push("hangs");
+    });
+    let factory = move |start: &Start<'_>| {
+        let (hangs, own) = (Arc::clone(&hangs), start.reporter());
+        let handle = move |delivery: &Delivery<'_>, context: &mut Context<'_>| {
+            hangs(&own);
+            reports(delivery, context)
+        };
+        Ok(Started::new(Box::new(Handler(handle)), start.resume()))
+    };
+    hand.add_with(ConsumerSpec::Mailbox { factory: Arc::new(factory), ack: Ack::Consumer });
+    for _ in 0..2 {
+        let notes = Arc::clone(&handled);
+        hand.add_with(mailbox(Ack::Consumer, move |delivery, context| {
+            notes.lock().push("waits");
+            reports(delivery, context)
+        }));
+    }
+    hand.run();
+    hand.publish(1..=1);
+    hand.settle();
+    hand.run();
+    assert_eq!(*handled.lock(), ["waits", "waits", "hangs"]);
+    assert_eq!((hand.flushed(), hand.counters().deaths.get()), (1, 0));
+}
