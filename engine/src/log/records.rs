@@ -15,6 +15,8 @@ use std::sync::Arc;
 /// either: most records are smaller, or as large as others of their log.
 const READ_BYTES: u64 = 4 << 10;
 const READ_BYTES_MAX: u64 = 64 << 10;
+/// And of a relation: most have few columns.
+const READ_BYTES_RELATION: u64 = 512;
 
 /// What a call that reads in many blocks carries from one to the next.
 #[derive(Default)]
@@ -55,7 +57,7 @@ pub(super) fn read(
     let held = |place: &&u32| u64::from(**place) < view.len;
     for (number, &place) in known_relations.iter().take_while(held).enumerate() {
         let mut last = scratch.relation.take();
-        let what = (place, Kind::Relation, READ_BYTES);
+        let what = (place, Kind::Relation, READ_BYTES_RELATION);
         let (relation, _) = record(log, view, what, scratch, |payload| {
             let (known, bytes) = split_relation(payload)?;
             if known as usize != number {

@@ -50,6 +50,7 @@ impl<'a> Reader<'a> {
         std::mem::take(&mut self.bytes)
     }
 
+    #[inline]
     pub(crate) fn byte(&mut self) -> Result<u8, Malformed> {
         let (&first, rest) = self.bytes.split_first().ok_or(Malformed("the record ends early"))?;
         self.bytes = rest;
@@ -58,12 +59,18 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub(crate) fn number(&mut self) -> Result<u64, Malformed> {
-        // Most are.
-        if let [byte @ 0..0x80, rest @ ..] = self.bytes {
-            self.bytes = rest;
-            return Ok((*byte).into());
+        // Most are, and most lengths of values.
+        match self.bytes {
+            [byte @ 0..0x80, rest @ ..] => {
+                self.bytes = rest;
+                Ok((*byte).into())
+            }
+            [low, high @ 0..0x80, rest @ ..] => {
+                self.bytes = rest;
+                Ok(u64::from(low & 0x7F) | u64::from(*high) << 7)
+            }
+            _ => self.long_number(),
         }
-        self.long_number()
     }
 
     fn long_number(&mut self) -> Result<u64, Malformed> {
@@ -82,11 +89,13 @@ impl<'a> Reader<'a> {
         Err(Malformed("a number passes 64 bits"))
     }
 
+    #[inline]
     pub(crate) fn number_u32(&mut self) -> Result<u32, Malformed> {
         u32::try_from(self.number()?).map_err(|_| Malformed("a number passes 32 bits"))
     }
 
     /// A number of things of which each takes a byte at least.
+    #[inline]
     pub(crate) fn count(&mut self) -> Result<usize, Malformed> {
         let count = self.number()?;
         usize::try_from(count)
@@ -95,6 +104,7 @@ impl<'a> Reader<'a> {
             .ok_or(Malformed("a count passes the record's end"))
     }
 
+    #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self
             .bytes
