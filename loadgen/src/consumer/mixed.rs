@@ -16,9 +16,9 @@ use walfan::{
 };
 
 /// How long a consumer may be silent, while there are such shapes.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(4);
-/// How long the flushed LSN may stand still: the deadline, a tick of the watch and a sync, on a
-/// machine whose cores are all taken.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
+/// How long the flushed LSN may stand still: the deadline, and what a run that goes as fast as it
+/// can has queued before each consumer, which holds the LSN for a second or two by itself.
 pub(crate) const STILL_MAX: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(1);
 /// What a delivery takes the slow one, and a page its reader.
