@@ -95,7 +95,10 @@ impl Sim {
             self.check();
             let inner = &self.life.as_ref().unwrap().inner;
             let flushed = inner.control.flushed.global();
-            let done = flushed == last && self.world.unfinished(last).is_none();
+            // The shards know of the initial rows too.
+            let known = |handle| matches!(self.shapes.get(handle), Some(Known::Live));
+            let loaded = !self.loads.keys().any(known);
+            let done = flushed == last && loaded && self.world.unfinished(last).is_none();
             if done && self.shapes.values().all(|k| matches!(k, Known::Live | Known::Gone)) {
                 break;
             }
