@@ -7,7 +7,7 @@ use crate::words::Slot;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::borrow::Borrow;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 
 /// What clauses of one kind of key compare one column with.
 #[derive(Debug)]
@@ -26,8 +26,61 @@ enum Keys {
     Bool([SlotSet; 2]),
     Int(HashMap<i64, SlotSet, RandomState>),
     Uuid(HashMap<[u8; 16], SlotSet, RandomState>),
-    Text(HashMap<Box<[u8]>, SlotSet, RandomState>),
+    Text(HashMap<Text, SlotSet, RandomState>),
 }
+
+/// What a short text takes at most to lie in its entry, so that comparing it reads no other memory.
+const SHORT_BYTES: usize = 14;
+
+/// A text of 16 bytes, and more elsewhere if it is long. Hashed and compared as its bytes are.
+#[derive(Debug)]
+enum Text {
+    Short(u8, [u8; SHORT_BYTES]),
+    Long(Box<Long>),
+}
+
+/// Behind one pointer: the length is not worth a place in each entry.
+#[derive(Debug)]
+struct Long(Box<[u8]>);
+
+const _: () = assert!(size_of::<Text>() == 16);
+
+impl From<&[u8]> for Text {
+    fn from(bytes: &[u8]) -> Text {
+        let mut short = [0; SHORT_BYTES];
+        match short.get_mut(..bytes.len()) {
+            Some(held) => {
+                held.copy_from_slice(bytes);
+                Text::Short(bytes.len() as u8, short)
+            }
+            None => Text::Long(Box::new(Long(bytes.into()))),
+        }
+    }
+}
+
+impl Borrow<[u8]> for Text {
+    #[inline]
+    fn borrow(&self) -> &[u8] {
+        match self {
+            Text::Short(len, bytes) => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Text::Long(long) => &long.0,
+        }
+    }
+}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Borrow::<[u8]>::borrow(self).hash(state);
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Text) -> bool {
+        Borrow::<[u8]>::borrow(self) == Borrow::<[u8]>::borrow(other)
+    }
+}
+
+impl Eq for Text {}
 
 impl ColumnIndex {
     pub(super) fn new(column: usize, kind: KeyKind) -> ColumnIndex {
@@ -70,7 +123,7 @@ impl ColumnIndex {
             (Keys::Text(map), Key::Text(key)) => match map.get_mut(&**key) {
                 Some(set) => set.insert(slot, ids),
                 None => {
-                    map.insert(key.clone(), SlotSet::One(slot));
+                    map.insert(Text::from(&**key), SlotSet::One(slot));
                 }
             },
             _ => debug_assert!(false, "a key of another kind"),
@@ -105,5 +158,32 @@ where
         if map.capacity() > SPARSE * map.len().max(SPARSE) {
             map.shrink_to(map.len() * 2);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_by_its_bytes_short_or_long() {
+        let mut ids = SetIds::default();
+        let mut index = ColumnIndex::new(0, KeyKind::Text);
+        let longest = [b'x'; 2 * SHORT_BYTES];
+        let texts = || (0..=longest.len()).map(|len| &longest[..len]);
+        for (slot, text) in texts().enumerate() {
+            index.insert(&Key::Text(text.into()), Slot::new(slot as u32), &mut ids);
+        }
+        for (slot, text) in texts().enumerate() {
+            let mut found = crate::words::Targets::default();
+            index.get(KeyRef::Text(text)).unwrap().nominate(&mut found);
+            assert_eq!(*found.slots, [Slot::new(slot as u32)]);
+        }
+        assert!(index.get(KeyRef::Text(b"xy")).is_none());
+        for (slot, text) in texts().enumerate() {
+            index.remove(&Key::Text(text.into()), Slot::new(slot as u32));
+            assert!(index.get(KeyRef::Text(text)).is_none());
+        }
+        assert!(index.is_empty());
     }
 }
