@@ -12,8 +12,9 @@ use roaring::RoaringBitmap;
 pub(crate) struct Claims {
     /// The slots of shapes that live, durably so. Written by the syncer.
     living: Mutex<RoaringBitmap>,
-    /// Those whose initial rows are not complete. Written by the shard, before they live.
-    awaiting: Mutex<RoaringBitmap>,
+    /// Those whose initial rows are not complete, or whose consumer has not had yet what was logged
+    /// until then. Written by the shard, before they live.
+    held: Mutex<RoaringBitmap>,
     /// What lies above it is not thinned. Written by the shard.
     owed_above: AtomicU64,
 }
@@ -31,14 +32,15 @@ impl Claims {
         Lsn::new(self.owed_above.load(Ordering::Relaxed))
     }
 
-    /// The initial rows of the shape in `slot` are to come: until then more of its changes stays.
-    pub(crate) fn await_rows(&self, slot: Slot) {
-        self.awaiting.lock().insert(slot.as_u32());
+    /// The initial rows of the shape in `slot` are to come, and what its consumer is to see after
+    /// them: until then more of its changes stays.
+    pub(crate) fn hold(&self, slot: Slot) {
+        self.held.lock().insert(slot.as_u32());
     }
 
-    /// They are complete, or will never be.
-    pub(crate) fn await_no_rows(&self, slot: Slot) {
-        self.awaiting.lock().remove(slot.as_u32());
+    /// It has had them, or never will.
+    pub(crate) fn release(&self, slot: Slot) {
+        self.held.lock().remove(slot.as_u32());
     }
 
     /// The shapes that were found.
@@ -61,10 +63,10 @@ impl Claims {
         }
     }
 
-    /// The slots of the shapes that live, durably so; and of those that await their initial rows.
+    /// The slots of the shapes that live, durably so; and of those of which more stays.
     pub(crate) fn shapes(&self) -> (RoaringBitmap, RoaringBitmap) {
-        // In this order: who lives and awaits rows is among these.
+        // In this order: who lives and is held is among these.
         let living = self.living.lock().clone();
-        (living, self.awaiting.lock().clone())
+        (living, self.held.lock().clone())
     }
 }

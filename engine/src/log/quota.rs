@@ -18,7 +18,7 @@ const CHANGE_BYTES: u64 = 16;
 pub(super) struct Quota {
     bytes_max: u64,
     /// Shapes that have another quota: their initial rows are not complete.
-    awaiting: (RoaringBitmap, u64),
+    exempt: (RoaringBitmap, u64),
     /// Shapes that live and were not cut: all others keep nothing of what comes.
     keeping: RoaringBitmap,
     /// What they have so far.
@@ -29,14 +29,14 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    /// Those of `living` that are among `awaiting` have the quota beside these.
+    /// Those of `living` that are among `exempt` have the quota beside these.
     pub(super) fn new(
         living: RoaringBitmap,
         bytes_max: u64,
-        awaiting: (RoaringBitmap, u64),
+        exempt: (RoaringBitmap, u64),
     ) -> Quota {
         let (held, cut, starts) = Default::default();
-        Quota { bytes_max, awaiting, keeping: living, held, cut, starts }
+        Quota { bytes_max, exempt, keeping: living, held, cut, starts }
     }
 
     /// Takes a block, which is older than the one before.
@@ -72,8 +72,8 @@ impl Quota {
             touched |= slots;
         }
         overlaps.into_values().for_each(|(sets, bytes)| self.count_once(&sets, bytes));
-        let (awaiting, awaiting_max) = &self.awaiting;
-        let quota = |slot| if awaiting.contains(slot) { *awaiting_max } else { self.bytes_max };
+        let (exempt, awaiting_max) = &self.exempt;
+        let quota = |slot| if exempt.contains(slot) { *awaiting_max } else { self.bytes_max };
         let beyond = |slot: &u32| self.held.get(slot).is_some_and(|held| *held > quota(*slot));
         let cut: RoaringBitmap = touched.iter().filter(beyond).collect();
         for slot in &cut {

@@ -79,8 +79,8 @@ struct Plan {
     blocks: Vec<(u64, u64)>,
     limit: Limit,
     living: RoaringBitmap,
-    /// Those whose initial rows are not complete.
-    awaiting: RoaringBitmap,
+    /// Those of which more stays.
+    held: RoaringBitmap,
     front: Thinned,
     /// Where the files begin that were not thinned yet.
     from: u64,
@@ -125,8 +125,8 @@ impl Thinner {
             Work::Rest => {
                 let Some(plan) = self.plan(now)? else { return Ok(Step::Rest) };
                 let Retention { shape_bytes, loading_bytes, .. } = self.retention;
-                let awaiting = (plan.awaiting.clone(), loading_bytes);
-                let quota = Quota::new(plan.living.clone(), shape_bytes, awaiting);
+                let held = (plan.held.clone(), loading_bytes);
+                let quota = Quota::new(plan.living.clone(), shape_bytes, held);
                 let left = plan.blocks.len();
                 self.work = Work::Weigh(Box::new(Weighing { plan, quota, left }));
                 Ok(Step::More)
@@ -180,9 +180,9 @@ impl Thinner {
         let last_commit = known.last_commit.max(last_commit);
         let front = Thinned { last: last.number, next: last.next, last_commit, ..known };
         // After the index: whoever was added in these files is among them.
-        let (living, awaiting) = self.log.claims().shapes();
+        let (living, held) = self.log.claims().shapes();
         let bytes = thinned + (last.next - from);
-        Ok(Some(Plan { blocks, limit, living, awaiting, front, from, bytes }))
+        Ok(Some(Plan { blocks, limit, living, held, front, from, bytes }))
     }
 
     /// How many of the files that are whole pass a limit. They begin at byte `from`.

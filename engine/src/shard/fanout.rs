@@ -275,7 +275,8 @@ impl Desk<'_> {
     pub(super) fn take_inline_report(&mut self, entry: &mut Entry, reported: Lsn) {
         if reported > entry.owed.flushed {
             entry.deaths = 0;
-            self.owed.apply(entry.ack, entry.owed.report(reported));
+            let moved = entry.report(reported);
+            self.owed.apply(entry.ack, moved);
         }
     }
 

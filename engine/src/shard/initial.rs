@@ -11,6 +11,9 @@ use crate::flush::Owed;
 use crate::snapshot::{Initial, PgSnapshot};
 use crate::words::{Fragment, Offset};
 
+/// So many shapes whose consumers have begun late are looked at in a tick.
+const TRAILING_LOOKED_AT: usize = 1_024;
+
 impl Entry {
     /// Whether what the fragment brings is in the initial rows that the shape was given.
     #[cold]
@@ -55,15 +58,17 @@ impl Shard {
         };
         entry.cold.initial = Initial::Complete(snapshot.clone());
         entry.filters = true;
-        self.log.claims().await_no_rows(slot);
         let (ack, first) = (entry.ack, entry.cold.shape.first);
-        if entry.cold.attended.is_some() {
+        if entry.cold.attended.is_none() {
+            self.log.claims().release(slot);
+        } else {
             let owed = self.owed_since_first(ack, first);
             if let Some(entry) = self.slots.get_mut(slot) {
                 entry.owed = owed;
                 entry.taken_back = true;
                 entry.state = Lifecycle::Dead;
             }
+            self.trailing.push_back(slot);
             self.attended.insert(slot.as_u32());
             self.counters().lagging.add(1);
             self.start_consumer(slot);
@@ -95,6 +100,25 @@ impl Shard {
         self.enter_slot(owed, entering);
         if let Some(entry) = self.slots.get_mut(slot) {
             entry.taken_back = true;
+        }
+        self.log.claims().hold(slot);
+        self.trailing.push_back(slot);
+    }
+
+    /// A consumer that began after the LSN had passed changes of its shape has had them: they may
+    /// be thinned as any others.
+    pub(super) fn check_trailing(&mut self) {
+        for _ in 0..TRAILING_LOOKED_AT.min(self.trailing.len()) {
+            let Some(slot) = self.trailing.pop_front() else { return };
+            let trails = |entry: &mut Entry| {
+                let is_level = entry.ack == Ack::Log && entry.state == Lifecycle::Running;
+                entry.taken_back && entry.owed.flushed < entry.owed.sent && !is_level
+            };
+            if self.slots.get_mut(slot).is_some_and(trails) {
+                self.trailing.push_back(slot);
+            } else {
+                self.log.claims().release(slot);
+            }
         }
     }
 }

@@ -109,7 +109,7 @@ impl Shard {
         // Until it has its initial rows, its changes are logged, and that is all.
         let has_consumer = consumer.has_factory() && !initial.is_awaited();
         if initial.is_awaited() {
-            self.log.claims().await_rows(slot);
+            self.log.claims().hold(slot);
         }
         let filters = initial.complete().is_some();
         let attended = consumer.has_factory().then(|| {
@@ -262,7 +262,7 @@ impl Shard {
         mailboxes.extend(elsewhere);
         let initial = std::mem::take(&mut entry.cold.initial);
         if initial.is_awaited() {
-            self.log.claims().await_no_rows(slot);
+            self.log.claims().release(slot);
         }
         let leaving = Leaving { handle, state, initial, mailboxes, durable: false };
         self.leaving.insert(slot, leaving);

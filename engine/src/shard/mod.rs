@@ -41,6 +41,7 @@ use death::Pacing;
 use lifecycle::Leavers;
 use roaring::RoaringBitmap;
 use slots::Slots;
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use stop::Stopping;
 use stream::Stream;
@@ -92,6 +93,9 @@ pub(crate) struct Shard {
     wave: Wave,
     /// A buffer that is kept: what was marked.
     marked: Vec<Slot>,
+    /// Shapes that were given their initial rows and whose consumers have not had all yet that was
+    /// logged before. Bounded by the shapes.
+    trailing: VecDeque<Slot>,
     /// Where the sweep over all slots goes on.
     swept: usize,
     stopping: Option<Stopping>,

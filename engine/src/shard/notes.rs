@@ -61,8 +61,8 @@ impl Shard {
         let flushed = mailbox.flushed_through();
         if flushed > entry.owed.flushed {
             entry.deaths = 0;
-            entry.taken_back &= flushed < entry.owed.sent;
-            self.owed.apply(entry.ack, entry.owed.report(flushed));
+            let moved = entry.report(flushed);
+            self.owed.apply(entry.ack, moved);
         }
         true
     }
@@ -155,7 +155,7 @@ impl Shard {
     fn run_at_once(&mut self, slot: Slot, position: Offset) -> bool {
         let processed = self.processed_for(slot);
         let Some(entry) = self.slots.get_mut(slot) else { return false };
-        let Some(mailbox) = &entry.mailbox else { return false };
+        let Some(mailbox) = entry.mailbox.clone() else { return false };
         // Who still owes what it was fed, or passed by, says so after one more feed.
         if entry.open || entry.owed.owes() || position.complete_through() < entry.owed.sent {
             return false;
@@ -164,6 +164,11 @@ impl Shard {
         part.join();
         mailbox.set_waits(false);
         mailbox.set_gap(false);
+        if mailbox.flushed() >= mailbox.handed() {
+            // It says nothing of what the LSN had passed already: there was nothing for it (R5).
+            let moved = entry.report(position.complete_through());
+            self.owed.apply(entry.ack, moved);
+        }
         entry.state = Lifecycle::Running;
         let attended = entry.cold.attended.as_deref();
         let is_inline =
@@ -172,7 +177,7 @@ impl Shard {
         if inline && part.is_level(processed) {
             self.place_inline(slot, *part);
         } else {
-            self.pool.park(mailbox, part);
+            self.pool.park(&mailbox, part);
         }
         self.counters().lagging.sub(1);
         true

@@ -18,6 +18,7 @@ use crate::route::Router;
 use crate::words::{Lsn, Slot};
 use crossbeam_channel::Sender;
 use roaring::RoaringBitmap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -96,6 +97,7 @@ impl Shard {
             stream: Stream::new(accepted),
             commit: GroupCommit::new(opening.to_sync, accepted),
             pacing: Pacing::new(limits.restarts_per_second, now),
+            trailing: VecDeque::new(),
             leaving: Leavers::default(),
             wakes: Wakes::default(),
             hands: Hands::new(shards, pulse),

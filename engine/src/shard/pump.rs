@@ -151,6 +151,7 @@ impl Shard {
     pub(crate) fn tick(&mut self, now: Instant) {
         self.restart_paced(now);
         self.sweep(now);
+        self.check_trailing();
     }
 
     fn waits_for_the_clock(&self) -> bool {

@@ -3,9 +3,9 @@
 
 use crate::consumer::{Ack, Consumer, ConsumerSpec, Foreign, InlineState, Mail, Mailbox};
 use crate::control::Shape;
-use crate::flush::Owed;
+use crate::flush::{Moved, Owed};
 use crate::snapshot::Initial;
-use crate::words::Slot;
+use crate::words::{Lsn, Slot};
 use crossbeam_channel::Sender;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -69,6 +69,15 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Its consumer has flushed everything through `flushed`.
+    #[inline]
+    pub(super) fn report(&mut self, flushed: Lsn) -> Moved {
+        let moved = self.owed.report(flushed);
+        // From where it owes, or to the end: nothing that the LSN had passed is left before it.
+        self.taken_back &= moved == Moved::Nothing && flushed < self.owed.sent;
+        moved
+    }
+
     /// Reads what a send reads of the mailbox: both ends of the channel, its bounds, the seat. The
     /// sum has no meaning; it keeps the reads.
     fn read_mailbox(&self) -> usize {

@@ -345,7 +345,9 @@ impl World {
             // It may have been cut before its rows were complete at the earliest.
             assert!(!seen.awaits(), "{handle} was cut while its rows were loaded: {seen:?}");
             let owes = seen.spec.ack == Ack::Consumer && seen.spec.runs != Runs::Nowhere;
-            let may_be_cut = start.commit <= seen.reported_max.max(seen.passed);
+            // Also of what the flushed LSN had passed when its rows came.
+            let told = self.told(seen).take_while(|(offset, _)| *offset <= start).last();
+            let may_be_cut = told.is_none_or(|(told, _)| told.commit <= seen.reported_max);
             assert!(!owes || may_be_cut, "{handle} has lost what it owes at {start}: {seen:?}");
             seen.start = start;
         });

@@ -34,7 +34,9 @@ impl Shown {
             let all = transactions.iter().zip(shows.iter());
             all.filter(move |(_, is)| **is == shown).map(|((_, xid), _)| *xid)
         };
-        let xmax = xids(true).max().map_or(1, |last| last + 1) + rng.below(3);
+        // Where it shows nothing it is still one of these days: numbers are compared modulo 2^32.
+        let next = xids(true).max().map(|last| last + 1).or(xids(false).min());
+        let xmax = next.unwrap_or(1) + rng.below(3);
         let mut running: Vec<u64> = xids(false).filter(|xid| *xid < xmax).collect();
         running.sort_unstable();
         let xmin = running.first().copied().unwrap_or(xmax);

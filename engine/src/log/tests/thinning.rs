@@ -391,7 +391,7 @@ fn a_shape_whose_rows_are_being_loaded_keeps_what_follows_them() {
         let mut kept = Kept::new(Retention { loading_bytes, ..all(100) });
         let log = Arc::clone(&kept.world.log);
         log.claims().set_living((0..2).collect());
-        log.claims().await_rows(Slot::new(1));
+        log.claims().hold(Slot::new(1));
         let mut more = |commits: std::ops::Range<u64>| {
             for n in commits {
                 kept.world.deliver(10 * n, &[0, 1]);
@@ -401,7 +401,7 @@ fn a_shape_whose_rows_are_being_loaded_keeps_what_follows_them() {
             [0, 1].map(|slot| log.start_of(Slot::new(slot)) > Offset::ZERO)
         };
         assert_eq!(more(1..200), [true, !stays]);
-        log.claims().await_no_rows(Slot::new(1));
+        log.claims().release(Slot::new(1));
         assert_eq!(more(200..400), [true, true]);
     }
 }
