@@ -41,6 +41,12 @@ impl Held {
     pub(crate) fn next_handle(&self) -> Handle {
         Handle::new(self.next_handle)
     }
+
+    /// The shapes that it knows.
+    #[cfg(test)]
+    pub(crate) fn handles(&self) -> Vec<Handle> {
+        self.shapes.keys().map(|handle| Handle::new(*handle)).collect()
+    }
 }
 
 /// What was different in a catalog from what the logs say.

@@ -177,13 +177,19 @@ impl Runner {
     }
 
     fn start(&mut self, job: StartJob) {
-        let StartJob { mailbox, receiver, factory, first, last_reported, inline } = job;
-        if mailbox.is_closed() {
+        if job.mailbox.is_closed() {
+            let StartJob { mailbox, receiver, factory, .. } = job;
             drop((factory, receiver));
             mailbox.leave(Note::Gone);
             return mailbox.link().wake.notify();
         }
-        self.hands.pulse.enter(&mailbox);
+        self.hands.pulse.enter(&job.mailbox);
+        self.answer(job);
+    }
+
+    /// Runs a factory, and takes what it answers, however late that is.
+    fn answer(&mut self, job: StartJob) {
+        let StartJob { mailbox, receiver, factory, first, last_reported, inline } = job;
         let start = Start::new(&mailbox, first, last_reported);
         let result = contain(|| factory.start(&start));
         // It may be the last of a shape that is gone, and goes before anybody hears of the end.
@@ -244,6 +250,27 @@ impl Runner {
                 link.wake.notify();
             }
         }
+    }
+}
+
+/// For who lets factories hang: time passes before one answers, and meanwhile the runner is inside.
+#[cfg(all(any(test, feature = "testing"), not(loom)))]
+impl Runner {
+    /// Does one urgent task. If that is to make a consumer, it hangs in its factory from here on.
+    pub(crate) fn run_or_hang(&mut self) -> Result<Option<Box<StartJob>>, LogError> {
+        match self.pool.steal_urgent() {
+            Some(Urgent::Start(job)) if !job.mailbox.is_closed() => {
+                self.hands.pulse.enter(&job.mailbox);
+                Ok(Some(job))
+            }
+            Some(task) => self.run_urgent(task).map(|()| None),
+            None => Ok(None),
+        }
+    }
+
+    /// The factory answers after all.
+    pub(crate) fn come_back(&mut self, job: StartJob) {
+        self.answer(job);
     }
 }
 

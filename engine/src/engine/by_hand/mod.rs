@@ -8,11 +8,14 @@ mod initial;
 mod news;
 mod order;
 mod progress;
+mod removal;
+mod retention;
 mod waiting;
 
 use super::builder::Builder;
 use super::open::{Assembly, assemble};
 use super::publisher::Publisher;
+use super::retain::Retainer;
 use super::threads::{Parts, SyncPart};
 use super::{AddError, Engine, Inner};
 use crate::consumer::{
@@ -42,6 +45,7 @@ struct ByHand {
     runner: Runner,
     links: Arc<[Arc<ShardLink>]>,
     watch: Option<Watch>,
+    retainer: Option<Retainer>,
     now: Instant,
 }
 
@@ -66,12 +70,13 @@ impl ByHand {
     fn with(builder: Builder) -> ByHand {
         let now = Instant::now();
         let Assembly { inner, parts } = assemble(&builder.shards(1).runners(1), now).unwrap();
-        let Parts { mut pumps, mut syncers, watch, links, .. } = parts;
+        let Parts { mut pumps, mut syncers, watch, links, retainer, .. } = parts;
         let runner = Runner::new(Arc::clone(&inner.pool), Arc::clone(&links));
         let publisher = Publisher::new(Arc::clone(&inner));
         let (pump, syncer) = (pumps.remove(0), syncers.remove(0));
         inner.control.registry.learn(relation(2));
-        ByHand { inner, publisher, pump, syncer, runner, links, watch: Some(watch), now }
+        let watch = Some(watch);
+        ByHand { inner, publisher, pump, syncer, runner, links, watch, retainer, now }
     }
 
     fn send(&self, message: impl FnOnce(crate::shard::Reply) -> Message) -> Answer {

@@ -161,3 +161,71 @@ fn a21_idle_shapes_wake_nobody() {
     }
     assert_eq!((hand.flushed(), hand.living().len()), (3, 240));
 }
+
+/// INV9: what comes while a sync is in the way shares the next one, however much that is; and what
+/// is followed by more is not worth a sync of its own until it is old enough.
+#[test]
+fn inv9_what_waits_together_shares_one_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    hand.add();
+    hand.run();
+    let before = hand.counters().syncs.get();
+    let syncs = |hand: &ByHand| hand.counters().syncs.get() - before;
+    hand.publish(1..=1);
+    hand.pump();
+    // The first is in the disk's hands.
+    hand.publish(2..=41);
+    hand.settle();
+    assert_eq!((syncs(&hand), hand.flushed()), (2, 41));
+    // More than a round takes.
+    hand.publish(42..=81);
+    hand.pump.step(hand.now);
+    assert!(hand.syncer.batches.is_empty(), "there is more to come");
+    hand.settle();
+    assert_eq!((syncs(&hand), hand.flushed()), (3, 81));
+    hand.publish(82..=121);
+    hand.pump.step(hand.now);
+    hand.now += Duration::from_millis(1);
+    hand.pump.step(hand.now);
+    assert!(!hand.syncer.batches.is_empty(), "it has waited long enough");
+    hand.settle();
+    assert_eq!((syncs(&hand), hand.flushed()), (5, 121));
+}
+
+/// INV9: a tick looks at some of the slots, however many there are, and comes to all of them in
+/// time.
+#[test]
+fn inv9_a_tick_looks_at_a_bounded_slice_of_the_slots() {
+    let mut hand = ByHand::with(Engine::builder());
+    for _ in 0..5 {
+        let definition = ShapeDefinition::table(relation(2).table.clone());
+        let shapes = (0..500).map(|_| {
+            let handle = Handle::new(hand.inner.take_handles(1));
+            hand.inner.prepare(handle, definition.clone(), ConsumerSpec::Log).unwrap()
+        });
+        let shapes = shapes.collect();
+        hand.send(|reply| Message::Add(shapes, None, reply));
+    }
+    let reporter: Arc<Mutex<Option<Reporter>>> = Arc::default();
+    let hands_out = Arc::clone(&reporter);
+    let factory = move |start: &Start<'_>| {
+        *hands_out.lock() = Some(start.reporter());
+        Ok(Started::new(
+            Box::new(Handler(|_: &Delivery<'_>, _: &mut Context<'_>| Ok(()))),
+            start.resume(),
+        ))
+    };
+    hand.add_with(ConsumerSpec::Mailbox { factory: Arc::new(factory), ack: Ack::Consumer });
+    hand.run();
+    hand.publish(1..=1);
+    hand.run();
+    // Its mark is lost: the shard finds the report when it comes to its slot, the 2,501st.
+    reporter.lock().as_ref().unwrap().mailbox().report(Lsn::new(1)).unwrap();
+    for tick in 1..=3 {
+        assert_eq!(hand.flushed(), 0, "before tick {tick}");
+        hand.now += Duration::from_secs(1);
+        hand.pump();
+    }
+    assert_eq!(hand.flushed(), 1);
+}

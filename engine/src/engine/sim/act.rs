@@ -58,6 +58,8 @@ impl Sim {
         let spec = Spec::random(&mut self.rng, wanted, self.versions[wanted.table]);
         let inner = Arc::clone(&self.life().inner);
         let handle = Handle::new(inner.take_handles(1));
+        let is_given = self.given.values().any(|given| *given == handle);
+        assert!(!is_given, "{handle} is given out again");
         self.outcome.shapes += 1;
         let shard = (handle.as_u64() % SHARDS as u64) as usize;
         let first = Offset::commit_mark(self.after.max(self.accepted[shard]));
@@ -93,6 +95,12 @@ impl Sim {
         let Some(place) = inner.control.registry.place(handle) else { return };
         let (reply, answer) = bounded(1);
         inner.send(place.shard as usize, Message::Remove(handle, place.slot, reply)).unwrap();
+        if self.rng.below(3) == 0 {
+            // Somebody else has the same in mind.
+            let (reply, answer) = bounded(1);
+            inner.send(place.shard as usize, Message::Remove(handle, place.slot, reply)).unwrap();
+            self.again.push(answer);
+        }
         self.world.gone(handle);
         self.shapes.insert(handle, Known::Removing(answer));
     }
@@ -115,7 +123,10 @@ impl Sim {
 
     /// Whether the runner did something.
     pub(super) fn run_one(&mut self, runner: usize) -> bool {
-        match self.life().runners[runner].run_one() {
+        let runners = &mut self.life().runners;
+        // All may hang, until others take their place.
+        let Some(place) = runner.checked_rem(runners.len()) else { return false };
+        match runners[place].run_one() {
             Ok(ran) => ran,
             Err(error) => {
                 self.fail(&error.to_string());

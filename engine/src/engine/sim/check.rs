@@ -16,6 +16,7 @@ impl Sim {
         let inner = Arc::clone(&self.life().inner);
         assert_eq!(inner.control.state.poisoned(), None);
         self.check_answers();
+        self.check_given();
         self.check_flushed();
         self.world.check_consumers();
     }
@@ -35,6 +36,10 @@ impl Sim {
                     self.world.invalidated(handle, &cause, self.published);
                     self.shapes.insert(handle, Known::Gone);
                 }
+                Event::Died { handle, cause, .. } if cause.contains("did not answer in time") => {
+                    self.timed_out(handle);
+                }
+                Event::Removed { handle } => self.removed(handle),
                 _ => {}
             }
         }
@@ -46,7 +51,20 @@ impl Sim {
         }
     }
 
+    /// R8: a slot is one shape's for ever.
+    fn check_given(&mut self) {
+        for shape in self.life.as_ref().unwrap().inner.control.registry.all() {
+            let first = *self.given.entry((shape.shard, shape.slot)).or_insert(shape.handle);
+            assert_eq!(first, shape.handle, "{} is given out again", shape.slot);
+        }
+    }
+
     fn check_answers(&mut self) {
+        self.again.retain(|answer| match answer.try_recv() {
+            Ok(Err(Refusal::Unknown | Refusal::Stopping)) => false,
+            Ok(other) => panic!("a second removal was answered with {other:?}"),
+            Err(error) => error.is_empty(),
+        });
         for (handle, known) in &mut self.shapes {
             match known {
                 Known::Adding(answer) => match answer.try_recv() {
@@ -76,6 +94,9 @@ impl Sim {
         self.world.calm();
         self.disk.fail_after(None);
         self.rows.fail_after(None);
+        while !self.life().hung.is_empty() {
+            self.come_back();
+        }
         let last = self.world.transactions.last().unwrap().commit;
         for round in 0.. {
             self.publish();

@@ -81,6 +81,10 @@ pub(super) struct Seen {
     pub(super) reported: Lsn,
     pub(super) reported_max: Lsn,
     pub(super) deaths: u32,
+    /// Factories of incarnations through this one were given up. What one of them makes after
+    /// that is a stray.
+    pub(super) given_up: u64,
+    pub(super) strays: u32,
     /// What a dead incarnation reported before its successor started.
     last_words: Lsn,
     /// Of the living incarnation, and of a dead one.
@@ -124,6 +128,8 @@ impl World {
             reported: first.commit,
             reported_max: first.commit,
             deaths: 0,
+            given_up: 0,
+            strays: 0,
             last_words: Lsn::ZERO,
             reporter: None,
             zombie: None,
@@ -165,7 +171,7 @@ impl World {
             // Dropping it at the end of the process counted as one.
             let deaths = seen.deaths - u32::from(std::mem::take(&mut seen.was_alive));
             seen.doomed = deaths >= DEATHS_MAX || !seen.spec.prompt;
-            (seen.alive, seen.deaths) = (false, 0);
+            (seen.alive, seen.deaths, seen.given_up) = (false, 0, 0);
         }
     }
 
@@ -303,7 +309,7 @@ impl World {
     /// Every consumer was dropped.
     pub(super) fn check_dropped(&self) {
         let shapes = self.shapes.lock();
-        let left = shapes.iter().find(|(_, seen)| seen.alive);
+        let left = shapes.iter().find(|(_, seen)| seen.alive || seen.strays > 0);
         assert!(left.is_none(), "it is left behind: {left:?}");
     }
 
@@ -315,7 +321,7 @@ impl World {
             let is_behind = end.is_some_and(|(end, _)| seen.at < end || !seen.alive);
             let runs = seen.spec.runs != Runs::Nowhere;
             let lacks = seen.awaits() || (runs && is_behind);
-            !seen.gone && (seen.ends_through(last) || lacks)
+            seen.strays > 0 || (!seen.gone && (seen.ends_through(last) || lacks))
         });
         unfinished.map(|(handle, seen)| format!("{handle}: {seen:?}"))
     }
@@ -431,6 +437,9 @@ impl World {
         let takes_back = self.strikes(12);
         let takes_reporter = !self.strikes(2);
         self.with(handle, |seen| {
+            if start.incarnation() <= seen.given_up {
+                return self.start_late(handle, fails, seen);
+            }
             self.must(!seen.alive, || format!("{handle}: the predecessor is not dropped (R6)"));
             self.must(start.first() == seen.first, || format!("{handle}: {start:?} {seen:?}"));
             if fails {

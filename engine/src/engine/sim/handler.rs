@@ -13,11 +13,17 @@ pub(super) struct Simulated {
     handle: Handle,
     /// It has seen a part of a transaction.
     open: bool,
+    /// It came after it was given up, and is to be handed nothing.
+    is_stray: bool,
 }
 
 impl Simulated {
     pub(super) fn new(world: Arc<World>, handle: Handle) -> Simulated {
-        Simulated { world, handle, open: false }
+        Simulated { world, handle, open: false, is_stray: false }
+    }
+
+    pub(super) fn stray(world: Arc<World>, handle: Handle) -> Simulated {
+        Simulated { world, handle, open: false, is_stray: true }
     }
 
     /// What comes is what is to come next.
@@ -33,7 +39,7 @@ impl Simulated {
             self.open = true;
         }
         let Some(commit) = delivery.commit() else { return };
-        let Simulated { world, handle, open } = self;
+        let Simulated { world, handle, open, .. } = self;
         world.must(*open, || format!("{handle}: a commit of nothing: {seen:?}"));
         let left = world.next(seen).filter(|(offset, _)| offset.commit <= commit);
         world.must(left.is_none(), || format!("{handle}: {commit} before {left:?}"));
@@ -65,6 +71,7 @@ impl Consumer for Simulated {
         // Also while the run is calm: what is reported outside the handler may lose its mark.
         let (dies, withholds) = (world.strikes(40), world.draw(3) == 0);
         let (lies, mute) = (world.strikes(20), world.strikes(6));
+        world.must(!self.is_stray, || format!("{}: a stray is handed something", self.handle));
         world.with(self.handle, |seen| {
             self.see(delivery, seen);
             if lies {
@@ -99,6 +106,10 @@ impl Consumer for Simulated {
 impl Drop for Simulated {
     fn drop(&mut self) {
         self.world.with(self.handle, |seen| {
+            if self.is_stray {
+                seen.strays -= 1;
+                return;
+            }
             seen.alive = false;
             seen.deaths += 1;
             seen.zombie = seen.reporter.take().or(seen.zombie.take());

@@ -6,7 +6,8 @@ use super::super::retain::Retainer;
 use super::super::threads::{Parts, SyncPart};
 use super::super::{Engine, Inner, StartError};
 use super::{RUNNERS, SHARDS, Sim};
-use crate::run::{Runner, Watch};
+use crate::consumer::ShardLink;
+use crate::run::{Runner, StartJob, Watch};
 use crate::shard::Pump;
 use crate::words::{Handle, ShapeDefinition};
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use std::time::Duration;
 /// A consumer that was handed everything and is silent for so long has had its time. Runs take a
 /// part of a second to some seconds.
 const DEADLINE: Duration = Duration::from_millis(400);
+/// A factory that has not answered for so long is given up.
+pub(super) const FACTORY_TIMEOUT: Duration = Duration::from_millis(50);
 
 pub(super) struct Life {
     pub(super) inner: Arc<Inner>,
@@ -22,7 +25,11 @@ pub(super) struct Life {
     pub(super) pumps: Vec<Pump>,
     pub(super) syncers: Vec<SyncPart>,
     pub(super) watch: Watch,
+    /// Those that hang in no factory.
     pub(super) runners: Vec<Runner>,
+    /// Those that do, and in which.
+    pub(super) hung: Vec<(Runner, Box<StartJob>)>,
+    links: Arc<[Arc<ShardLink>]>,
     pub(super) retainer: Option<Retainer>,
 }
 
@@ -36,6 +43,7 @@ impl Life {
             .mailbox_places(4)
             .fragment_credits(8)
             .consumer_deadline(DEADLINE)
+            .factory_timeout(FACTORY_TIMEOUT)
             // Not memory: the simulated disk stands in for it.
             .directory("simulated")
             .consumers(find);
@@ -43,10 +51,16 @@ impl Life {
         let Assembly { inner, parts } =
             assemble_simulated(&builder, sim.now, (&sim.disk, &sim.rows), sim.floor)?;
         let Parts { pumps, syncers, watch, runners, links, retainer, .. } = parts;
-        let runner = |_| Runner::new(Arc::clone(&inner.pool), Arc::clone(&links));
-        let runners = (0..runners).map(runner).collect();
         let publisher = Publisher::new(Arc::clone(&inner));
-        Ok(Life { inner, publisher, pumps, syncers, watch, runners, retainer })
+        let (none, hung) = (Vec::new(), Vec::new());
+        let mut life =
+            Life { inner, publisher, pumps, syncers, watch, runners: none, hung, links, retainer };
+        life.runners = (0..runners).map(|_| life.runner()).collect();
+        Ok(life)
+    }
+
+    pub(super) fn runner(&self) -> Runner {
+        Runner::new(Arc::clone(&self.inner.pool), Arc::clone(&self.links))
     }
 
     /// Makes the next batch of a shard durable.

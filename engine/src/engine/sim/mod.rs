@@ -1,6 +1,6 @@
 //! Simulator: the machines that run in production, pumped by one thread in an order that a seed
 //! decides, over a disk that loses what was not synced. Consumers die in every way, fail to start,
-//! withhold reports, lie and take reports back; shapes come and go in the middle of transactions;
+//! or only after they were given up, withhold reports, lie and take reports back; shapes come and go in the middle of transactions;
 //! tables are truncated and altered; writes, syncs, names and openings fail; the process is killed
 //! and the power is cut. An oracle checks each delivery, what readers find, the flushed LSN (INV1),
 //! and at the end that everybody has everything.
@@ -13,6 +13,7 @@ mod act;
 mod check;
 mod consumer;
 mod handler;
+mod hang;
 mod life;
 mod load;
 mod oracle;
@@ -26,7 +27,7 @@ pub use crate::log::Trial as IndexTrial;
 use crate::consumer::panic_text;
 use crate::log::SimulatedDisk;
 use crate::shard::Refusal;
-use crate::words::{Fragment, Handle, Lsn};
+use crate::words::{Fragment, Handle, Lsn, Slot};
 use consumer::World;
 use crossbeam_channel::Receiver;
 use life::Life;
@@ -71,6 +72,8 @@ pub struct Outcome {
     pub loaded: u64,
     /// Ends of consumers' incarnations.
     pub deaths: u64,
+    /// Factories that were given up because they did not answer.
+    pub timed_out: u64,
     /// Shapes that were given up.
     pub undeliverable: u64,
     /// Shapes that ended because their table was truncated or altered.
@@ -135,7 +138,11 @@ struct Sim {
     /// What came before is known to no shard of this life.
     opened_at: Lsn,
     shapes: BTreeMap<Handle, Known>,
+    /// Who was given which slot of which shard, over all lives.
+    given: BTreeMap<(u32, Slot), Handle>,
     loads: BTreeMap<Handle, Load>,
+    /// Who asked to remove what was being removed already.
+    again: Vec<Answer>,
     /// The next transaction to be published, and its fragments that are left.
     next: usize,
     pending: Vec<Arc<Fragment>>,
@@ -170,7 +177,9 @@ impl Sim {
             life: None,
             opened_at: Lsn::ZERO,
             shapes: BTreeMap::new(),
+            given: BTreeMap::new(),
             loads: BTreeMap::new(),
+            again: Vec::new(),
             next: 0,
             pending: Vec::new(),
             after: Lsn::ZERO,
@@ -187,7 +196,7 @@ impl Sim {
     fn step(&mut self) {
         let shard = self.rng.below(SHARDS as u64) as usize;
         self.disk.set_time(self.since_1970());
-        match self.rng.below(112) {
+        match self.rng.below(122) {
             0..=21 => self.publish(),
             22..=41 => {
                 let now = self.now;
@@ -214,6 +223,8 @@ impl Sim {
             }
             99..=103 => self.thin(),
             104..=110 => self.load(),
+            111..=115 => self.hang(),
+            116..=120 => self.hung(),
             _ => match self.rng.below(4) {
                 0..=1 => self.crash(),
                 2 => self.shut_down(),
@@ -235,15 +246,14 @@ impl Sim {
         for runner in 0..RUNNERS {
             while self.run_one(runner) {}
         }
-        self.life().watch.tick(now);
+        self.watch();
     }
 
     /// Time passes, now and then a lot: a machine was still.
     fn tick(&mut self) {
         let most = if self.rng.below(4) == 0 { 300 } else { 30 };
         self.now += Duration::from_millis(self.rng.below(most));
-        let now = self.now;
-        self.life().watch.tick(now);
+        self.watch();
     }
 
     fn life(&mut self) -> &mut Life {
@@ -256,6 +266,7 @@ impl Sim {
         self.count_deaths();
         self.life = None;
         self.loads.clear();
+        self.again.clear();
         self.world.all_dead();
         if self.rng.below(2) == 0 {
             let rng = &mut self.rng;

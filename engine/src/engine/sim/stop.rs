@@ -24,7 +24,7 @@ impl Sim {
             let now = self.now;
             let shard = self.rng.below(SHARDS as u64) as usize;
             // Where the disk fails, the process is started again.
-            match self.rng.below(5) {
+            match self.rng.below(6) {
                 // A shard that is done is not pumped any more.
                 0 if !done[shard] => {
                     let pump = &mut self.life().pumps[shard];
@@ -39,10 +39,10 @@ impl Sim {
                 }
                 2 => drop(self.run_one(shard)),
                 3 => self.world.report_late(),
+                4 => self.hung(),
                 _ => {
                     self.now += Duration::from_millis(self.rng.below(4));
-                    let now = self.now;
-                    self.life().watch.tick(now);
+                    self.watch();
                 }
             }
             if self.outcome.lives > lives {
@@ -59,6 +59,9 @@ impl Sim {
             self.world.check_owing(end.durable, &end.owing, is_here);
         }
         drop(inner);
+        while !self.life().hung.is_empty() {
+            self.come_back();
+        }
         for runner in 0..self.life().runners.len() {
             while self.run_one(runner) {}
             if self.outcome.lives > lives {

@@ -35,8 +35,8 @@ fn many_seeds() {
         let Outcome { power_cuts, disk_failures, sealed, spoilt, deaths, .. } = sum;
         let Outcome { undeliverable, invalidated, refused, thinned, loaded, .. } = sum;
         let kinds = [power_cuts, disk_failures, sealed, spoilt, deaths, undeliverable, invalidated];
-        let often =
-            kinds.into_iter().chain([thinned, loaded, sum.shutdowns]).all(|count| count > 50);
+        let more = [thinned, loaded, sum.shutdowns, sum.timed_out];
+        let often = kinds.into_iter().chain(more).all(|count| count > 50);
         assert!(often && refused > 0, "{sum:?}");
     }
 }
@@ -53,6 +53,7 @@ fn add(sum: &mut Outcome, one: Outcome) {
     sum.thinned += one.thinned;
     sum.loaded += one.loaded;
     sum.deaths += one.deaths;
+    sum.timed_out += one.timed_out;
     sum.undeliverable += one.undeliverable;
     sum.invalidated += one.invalidated;
     sum.refused += one.refused;

@@ -59,8 +59,7 @@ impl Kept {
         // A commit of which nothing was logged is not in there.
         assert!(found.last_commit <= self.world.durable_through);
         assert!(found.next_slot.as_u32() <= self.world.next_slot);
-        let last = self.world.shapes.last();
-        assert!(last.is_none_or(|last| last.slot < found.next_slot));
+        check_given(&self.world, &found);
         let world = self.world.restarted(found.parts());
         Kept { disk, world, thinner, ..self }
     }
@@ -129,6 +128,13 @@ impl Kept {
             assert!(!is_cut || all.iter().any(|seen| seen.offset == start));
         }
     }
+}
+
+/// R8: what was given out once is not given out again, also where all of it is gone.
+fn check_given(world: &World, found: &Recovered) {
+    let Some((slot, handle)) = world.given else { return };
+    assert!(found.next_slot > slot, "{slot} would be given out again");
+    assert!(found.max_handle >= Some(handle), "{handle} would be given out again");
 }
 
 /// What can be read of a shape that was delivered `all`.
@@ -293,12 +299,8 @@ fn check_cut(
     let world = &kept.world;
     assert_eq!(found.shapes, world.shapes);
     assert_eq!(found.last_commit, world.log.durable_commit().min(found.last_commit));
-    assert!(
-        found.max_handle >= world.shapes.iter().map(|shape| Some(shape.handle)).max().flatten()
-    );
+    check_given(world, &found);
     found.log.claims().set_living(world.log.claims().shapes().0);
-    let last = world.shapes.last().map(|shape| shape.slot);
-    assert!(last.is_none_or(|last| last < found.next_slot));
     let of = |slot: &u32| (*slot, found.log.start_of(Slot::new(*slot)));
     let now: BTreeMap<_, _> = starts[0].keys().map(of).collect();
     assert!(starts.contains(&now), "{now:?} is none of {starts:?}");
@@ -423,4 +425,28 @@ fn what_is_owed_or_young_stays() {
     kept.world.log.claims().keep_above(Lsn::new(2_000));
     kept.thin().unwrap();
     assert!(start(&kept) > 1_800, "{}", start(&kept));
+}
+
+/// What was synced before it was renamed has its end: without it, wherever it was cut, something is
+/// missing.
+#[test]
+fn a_thinned_file_that_was_cut_short_is_damaged() {
+    let mut kept = Kept::new(all(1_000));
+    kept.world.log.claims().set_living((0..2).collect());
+    for n in 1..=60 {
+        kept.world.deliver(10 * n, if n % 10 == 0 { &[0, 1] } else { &[0] });
+        kept.world.log.claims().keep_above(Lsn::new(10 * n));
+    }
+    assert!(kept.thin().unwrap() > 0);
+    let contents = kept.disk.contents();
+    let whole = contents["shard-000.log"].len();
+    let recovered = |len| {
+        let mut contents = contents.clone();
+        contents.get_mut("shard-000.log").unwrap().truncate(len);
+        let disk = Arc::new(Disk::holding(&contents));
+        let segments = Segments::open(disk, IDENTITY, SEGMENT_BYTES)?;
+        recover(Box::new(segments), &IDENTITY, BLOCK_BYTES).map(|found| found.last_commit)
+    };
+    assert_eq!(recovered(whole).unwrap(), kept.world.log.durable_commit());
+    (IDENTITY.header().len()..whole).for_each(|len| assert!(recovered(len).is_err(), "{len}"));
 }

@@ -98,6 +98,8 @@ pub(super) struct World {
     told: usize,
     pub(super) durable_through: Lsn,
     pub(super) next_slot: u32,
+    /// The last slot and the last handle that were given out.
+    pub(super) given: Option<(Slot, Handle)>,
     /// The living shapes, those of unsynced batches too.
     pub(super) shapes: Vec<RecoveredShape>,
     spare: Vec<u8>,
@@ -129,6 +131,7 @@ impl World {
             told: 0,
             durable_through: Lsn::ZERO,
             next_slot: 0,
+            given: None,
             shapes: Vec::new(),
             spare: Vec::new(),
         }
@@ -200,6 +203,7 @@ impl World {
     fn add_shape(&mut self, clause: Option<&str>) {
         let (slot, handle) = (Slot::new(self.next_slot), Handle::new(1 << 40 | self.lsn));
         self.next_slot += 1 + self.lsn as u32 % 3;
+        self.given = Some((slot, handle));
         let first = Offset::commit_mark(Lsn::new(self.lsn));
         let table = TableName::new("public", "t");
         let where_clause = clause.map(Into::into);
