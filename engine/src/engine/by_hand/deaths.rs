@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// Says that it is gone.
+struct WhenDropped<F: Fn()>(F);
+
+impl<F: Fn()> Drop for WhenDropped<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// R9: its consumer may be in a runner's hands by the time that the verdict is read.
 #[test]
 fn r09_a_factory_that_answers_while_it_is_given_up_has_answered() {
@@ -23,6 +32,67 @@ fn r09_a_factory_that_answers_while_it_is_given_up_has_answered() {
     }
     assert_eq!((hand.living(), hand.flushed()), (vec![handle], 3));
     assert_eq!((hand.counters().deaths.get(), hand.counters().lagging.get()), (0, 0));
+}
+
+/// R9: a verdict that comes too late is taken back, and shields nobody who is silent later.
+#[test]
+fn r09_who_answered_while_it_was_given_up_has_a_deadline_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (handle, _) = hand.add_with(mailbox(Ack::Consumer, |_, _| Ok(())));
+    hand.pump();
+    let job = hand.runner.run_or_hang().unwrap().expect("its factory");
+    hand.watch(Duration::from_secs(1_000));
+    hand.runner.come_back(*job);
+    hand.run();
+    assert_eq!((hand.living(), hand.counters().deaths.get()), (vec![handle], 0));
+    hand.publish(1..=1);
+    hand.run();
+    hand.watch(Duration::from_secs(1_000));
+    hand.run();
+    assert_eq!((hand.living(), hand.flushed()), (vec![], 1));
+}
+
+/// R9, R12: what a factory makes that was given up is handed nothing and dropped, and until then
+/// its shape's removal has not ended.
+#[test]
+fn r12_a_factory_that_was_given_up_and_hangs_holds_up_the_end_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (handled, dropped) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+    let (handles, drops) = (Arc::clone(&handled), Arc::clone(&dropped));
+    let factory = move |start: &Start<'_>| {
+        let (incarnation, handles) = (start.incarnation(), Arc::clone(&handles));
+        let drops = Arc::clone(&drops);
+        let noticed = WhenDropped(move || drops.lock().push(incarnation));
+        let handle = move |delivery: &Delivery<'_>, context: &mut Context<'_>| {
+            let _noticed = &noticed;
+            handles.lock().push((incarnation, delivery.commit_lsn().as_u64()));
+            reports(delivery, context)
+        };
+        // Who comes late says that it has everything.
+        let late = Offset::commit_mark(Lsn::new(1_000));
+        let resume = if incarnation == 1 { late } else { start.resume() };
+        Ok(Started::new(Box::new(Handler(handle)), resume))
+    };
+    let spec = ConsumerSpec::Mailbox { factory: Arc::new(factory), ack: Ack::Consumer };
+    let (handle, _) = hand.add_with(spec);
+    hand.pump();
+    let job = hand.runner.run_or_hang().unwrap().expect("its factory");
+    hand.watch(Duration::from_secs(1_000));
+    hand.run();
+    hand.publish(1..=2);
+    hand.run();
+    assert_eq!((&*handled.lock(), hand.flushed()), (&vec![(2, 1), (2, 2)], 2));
+    hand.remove(handle);
+    hand.run();
+    let removed = |hand: &ByHand| hand.events().contains(&Event::Removed { handle });
+    assert!(!removed(&hand), "one incarnation is in its factory");
+    assert_eq!((hand.living(), &*dropped.lock()), (vec![], &vec![2]));
+    hand.runner.come_back(*job);
+    hand.run();
+    assert!(removed(&hand));
+    assert_eq!((handled.lock().len(), &*dropped.lock()), (2, &vec![2, 1]));
 }
 
 /// R6: a send that finds the channel disconnected and the runner's note tell of one death. Either
