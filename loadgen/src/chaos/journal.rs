@@ -9,8 +9,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use walfan::Lsn;
 
-/// A shape's place: where it is flushed, the traces of that, and how many changes it was.
-const PLACE_BYTES: usize = 24;
+/// A shape's place: where it is flushed, the traces of that, and how many changes it was; and as
+/// much more that no place lies in two pages.
+const PLACE_BYTES: usize = 32;
+const WORDS_BYTES: usize = 24;
+const _: () = assert!(4_096_usize.is_multiple_of(PLACE_BYTES) && WORDS_BYTES <= PLACE_BYTES);
 
 /// See the file's head. Each place has one writer at a time: its shape's consumer.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ impl Journal {
     }
 
     pub(crate) fn read(&self, shape: u32) -> io::Result<Prefix> {
-        let mut bytes = [0; PLACE_BYTES];
+        let mut bytes = [0; WORDS_BYTES];
         self.file.read_exact_at(&mut bytes, place(shape))?;
         let word = |at: usize| std::array::from_fn(|index| bytes[at + index]);
         Ok(Prefix {
@@ -41,7 +44,7 @@ impl Journal {
 
     /// One write of a few bytes in one page: a kill leaves all of it or nothing.
     pub(crate) fn write(&self, shape: u32, prefix: Prefix) -> io::Result<()> {
-        let mut bytes = [0; PLACE_BYTES];
+        let mut bytes = [0; WORDS_BYTES];
         bytes[..8].copy_from_slice(&prefix.through.as_u64().to_le_bytes());
         bytes[8..16].copy_from_slice(&prefix.traces.to_le_bytes());
         bytes[16..].copy_from_slice(&u64::from(prefix.changes).to_le_bytes());

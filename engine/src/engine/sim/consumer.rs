@@ -214,7 +214,10 @@ impl World {
     pub(super) fn refused(&self, handle: Handle, versions: &[u32]) {
         self.with(handle, |seen| {
             let Spec { wanted, version, .. } = seen.spec;
-            let just = versions[wanted.table] != version || seen.end.is_some();
+            // Announced is what a fragment ends with that may hold rows of before too.
+            let place = self.transactions.partition_point(|t| t.commit < seen.first.commit);
+            let alters = self.transactions[place..].iter().take(2).any(|t| t.alters(wanted.table));
+            let just = versions[wanted.table] != version || seen.end.is_some() || alters;
             assert!(just, "{handle} was refused for nothing: {seen:?}");
             seen.gone = true;
         });

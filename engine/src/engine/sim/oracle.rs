@@ -250,6 +250,12 @@ impl Transaction {
         index.map(|index| Offset::new(self.commit, index as u64 * Offset::OP_STEP))
     }
 
+    /// Whether it shows more than one version of `table`.
+    pub(super) fn alters(&self, table: usize) -> bool {
+        let changes = self.changes.iter().filter(|change| change.table == table);
+        changes.clone().any(|change| changes.clone().any(|other| other.version != change.version))
+    }
+
     /// The last version of `table` that it shows.
     pub(super) fn version(&self, table: usize) -> Option<u32> {
         let last = self.changes.iter().rfind(|change| change.table == table);
