@@ -29,8 +29,8 @@ pub(crate) fn canonical(
 }
 
 fn equality(relation: &Relation, term: &Equality) -> String {
-    let name = relation.columns.get(term.column).map_or("", |column| &column.name);
-    let value = match &term.key {
+    let name = relation.columns.get(term.column()).map_or("", |column| &column.name);
+    let value = match term.key() {
         Key::Bool(value) => value.to_string(),
         Key::Int(value) => value.to_string(),
         Key::Uuid(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),

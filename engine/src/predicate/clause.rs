@@ -152,7 +152,7 @@ fn equalities_of(relation: &Relation, condition: &Expr) -> Option<Vec<Equality>>
         Expr::Not(column) => term(column, &Datum::Bool(false)).filter(|_| is_bool(column)),
         Expr::IsBool(column, value) => term(column, &Datum::Bool(*value)),
         Expr::Column(index, of) if *of == Scalar::Bool.plain() => {
-            Some(vec![Equality { column: *index, key: Key::Bool(true) }])
+            Some(vec![Equality::new(u32::try_from(*index).ok()?, Key::Bool(true))])
         }
         _ => None,
     }
@@ -180,15 +180,16 @@ fn equality(relation: &Relation, column: &Expr, value: &Datum<'_>) -> Option<Vec
         (KeyKind::Bool, Datum::Bool(value)) => Key::Bool(*value),
         (KeyKind::Int, Datum::Int(value)) => Key::Int(*value),
         (KeyKind::Uuid, Datum::Uuid(value)) => Key::Uuid(*value),
-        (KeyKind::Text, Datum::Bytes(value)) => Key::Text(value.as_ref().into()),
+        (KeyKind::Text, Datum::Bytes(value)) => Key::Text(value),
         _ => return None,
     };
     // A jsonb column that is cast to text is read as text too.
     let declared = super::types::Type::of(relation.columns.get(*index)?)?;
-    let holds = match (declared.scalar, &key) {
-        (Scalar::Int2, Key::Int(value)) => i16::try_from(*value).is_ok(),
-        (Scalar::Int4, Key::Int(value)) => i32::try_from(*value).is_ok(),
+    let holds = match (declared.scalar, key) {
+        (Scalar::Int2, Key::Int(value)) => i16::try_from(value).is_ok(),
+        (Scalar::Int4, Key::Int(value)) => i32::try_from(value).is_ok(),
         _ => true,
     };
-    Some(if holds { vec![Equality { column: *index, key }] } else { Vec::new() })
+    let column = u32::try_from(*index).ok()?;
+    Some(if holds { vec![Equality::new(column, key)] } else { Vec::new() })
 }

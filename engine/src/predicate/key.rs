@@ -37,61 +37,37 @@ impl KeyKind {
     }
 }
 
-/// A constant of a clause.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Key {
-    Bool(bool),
-    Int(i64),
-    Uuid([u8; 16]),
-    Text(Box<[u8]>),
-}
-
-impl Key {
-    pub(crate) fn kind(&self) -> KeyKind {
-        self.as_ref().kind()
-    }
-
-    /// The same key, borrowed.
-    pub(crate) fn as_ref(&self) -> KeyRef<'_> {
-        match self {
-            Key::Bool(value) => KeyRef::Bool(*value),
-            Key::Int(value) => KeyRef::Int(*value),
-            Key::Uuid(value) => KeyRef::Uuid(*value),
-            Key::Text(value) => KeyRef::Text(value),
-        }
-    }
-}
-
-/// A row's value as a key; borrows from the row, so that a change allocates nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum KeyRef<'a> {
+/// A constant of a clause, or a row's value. It borrows from either, so that a change allocates
+/// nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Key<'a> {
     Bool(bool),
     Int(i64),
     Uuid([u8; 16]),
     Text(&'a [u8]),
 }
 
-impl<'a> KeyRef<'a> {
+impl<'a> Key<'a> {
     /// Reads what Postgres sends as a value's text. `None` if it is no value of that kind.
-    pub(crate) fn decode(kind: KeyKind, text: &'a [u8]) -> Option<KeyRef<'a>> {
+    pub(crate) fn decode(kind: KeyKind, text: &'a [u8]) -> Option<Key<'a>> {
         match kind {
             KeyKind::Bool => match text {
-                b"t" | b"true" => Some(KeyRef::Bool(true)),
-                b"f" | b"false" => Some(KeyRef::Bool(false)),
+                b"t" | b"true" => Some(Key::Bool(true)),
+                b"f" | b"false" => Some(Key::Bool(false)),
                 _ => None,
             },
-            KeyKind::Int => parse_int(text).map(KeyRef::Int),
-            KeyKind::Uuid => parse_uuid(text).map(KeyRef::Uuid),
-            KeyKind::Text => Some(KeyRef::Text(text)),
+            KeyKind::Int => parse_int(text).map(Key::Int),
+            KeyKind::Uuid => parse_uuid(text).map(Key::Uuid),
+            KeyKind::Text => Some(Key::Text(text)),
         }
     }
 
     pub(crate) fn kind(self) -> KeyKind {
         match self {
-            KeyRef::Bool(_) => KeyKind::Bool,
-            KeyRef::Int(_) => KeyKind::Int,
-            KeyRef::Uuid(_) => KeyKind::Uuid,
-            KeyRef::Text(_) => KeyKind::Text,
+            Key::Bool(_) => KeyKind::Bool,
+            Key::Int(_) => KeyKind::Int,
+            Key::Uuid(_) => KeyKind::Uuid,
+            Key::Text(_) => KeyKind::Text,
         }
     }
 }
@@ -184,7 +160,7 @@ mod tests {
         #[test]
         fn no_bytes_make_decoding_panic(bytes: Vec<u8>) {
             for kind in [KeyKind::Bool, KeyKind::Int, KeyKind::Uuid, KeyKind::Text] {
-                let key = KeyRef::decode(kind, &bytes);
+                let key = Key::decode(kind, &bytes);
                 prop_assert!(key.is_none_or(|key| key.kind() == kind));
             }
         }

@@ -12,6 +12,7 @@ mod access;
 mod canonical;
 mod check;
 mod clause;
+mod equality;
 mod error;
 mod eval;
 mod expr;
@@ -26,11 +27,12 @@ pub use error::{Position, WhereError};
 pub(crate) use access::{Keys, Path, Probe, ProbeKind, Range};
 pub(crate) use canonical::canonical;
 pub(crate) use clause::Clause;
+pub(crate) use equality::Equality;
 pub(crate) use error::{EvalError, ValueError};
 pub(crate) use eval::{RowView, eval};
 pub(crate) use expr::E;
 pub(crate) use form::{Constants, Form};
-pub(crate) use key::{Key, KeyKind, KeyRef};
+pub(crate) use key::{Key, KeyKind};
 pub(crate) use syntax::quoted;
 pub(crate) use value::Datum;
 
@@ -51,14 +53,6 @@ pub(crate) enum Predicate {
     AnyOf(Box<[Equality]>),
     /// The rows for which this is true.
     Clause(Arc<Clause>),
-}
-
-/// `column = constant`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Equality {
-    /// The column's index in the relation.
-    pub(crate) column: usize,
-    pub(crate) key: Key,
 }
 
 /// What the parameters `$1`, `$2` and so on of a clause are: texts as they would stand in quotes,
@@ -140,7 +134,8 @@ impl Predicate {
             Predicate::AnyOf(terms) => terms,
         };
         for term in terms {
-            if row.key(term.column, term.key.kind())? == Some(term.key.as_ref()) {
+            let key = term.key();
+            if row.key(term.column(), key.kind())? == Some(key) {
                 return Ok(true);
             }
         }
@@ -180,14 +175,10 @@ impl<'a> FullRow<'a> {
     }
 
     /// The value of `column` as a key, or `None` for NULL.
-    pub(crate) fn key(
-        &self,
-        column: usize,
-        kind: KeyKind,
-    ) -> Result<Option<KeyRef<'a>>, ValueError> {
+    pub(crate) fn key(&self, column: usize, kind: KeyKind) -> Result<Option<Key<'a>>, ValueError> {
         let Some(text) = self.text(column)? else { return Ok(None) };
         let invalid = || ValueError::Invalid { column, expected: kind.widest() };
-        KeyRef::decode(kind, text).map(Some).ok_or_else(invalid)
+        Key::decode(kind, text).map(Some).ok_or_else(invalid)
     }
 }
 

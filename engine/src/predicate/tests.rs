@@ -24,17 +24,15 @@ fn items() -> Arc<Relation> {
     Arc::new(Relation::new(7, TableName::new("public", "items"), columns.into()))
 }
 
-fn terms(clause: &str) -> Vec<(usize, Key)> {
+fn terms(clause: &str) -> Vec<Equality> {
     match compile(&items(), Some(clause)) {
-        Ok(Predicate::AnyOf(terms)) => {
-            terms.iter().map(|term| (term.column, term.key.clone())).collect()
-        }
+        Ok(Predicate::AnyOf(terms)) => terms.into_vec(),
         other => panic!("{clause}: {other:?}"),
     }
 }
 
-fn text(text: &str) -> Key {
-    Key::Text(text.as_bytes().into())
+fn text(text: &str) -> Key<'_> {
+    Key::Text(text.as_bytes())
 }
 
 #[test]
@@ -73,13 +71,14 @@ fn a_constant_takes_the_column_s_type_as_in_postgres() {
         ("NOT flag", 5, Key::Bool(false)),
         ("flag IS FALSE", 5, Key::Bool(false)),
     ] {
-        assert_eq!(terms(clause), [(column, key)], "{clause}");
+        assert_eq!(terms(clause), [Equality::new(column, key)], "{clause}");
     }
 }
 
 #[test]
 fn terms_are_sorted_and_no_two_alike() {
     let expected = [(0, Key::Int(1)), (0, Key::Int(2)), (3, text("x"))];
+    let expected = expected.map(|(column, key)| Equality::new(column, key));
     assert_eq!(terms("name = 'x' OR (id = 2 OR id = 1) OR '2' = id"), expected);
     assert_eq!(terms("id IN (2, 1, NULL, 2) OR name IN ('x')"), expected);
 }
@@ -97,7 +96,7 @@ fn what_can_never_be_true_matches_nothing() {
     ] {
         assert_eq!(terms(clause), [], "{clause}");
     }
-    assert_eq!(terms("id = NULL OR id = 7"), [(0, Key::Int(7))]);
+    assert_eq!(terms("id = NULL OR id = 7"), [Equality::new(0, Key::Int(7))]);
 }
 
 #[track_caller]
@@ -313,7 +312,7 @@ fn text_that_is_no_expression_is_refused_with_its_place() {
 #[test]
 fn a_clause_that_is_too_large_is_refused_before_it_costs_anything() {
     let clause = |terms: usize| vec!["id=1"; terms].join(" OR ");
-    assert_eq!(terms(&clause(TERMS_MAX)), [(0, Key::Int(1))]);
+    assert_eq!(terms(&clause(TERMS_MAX)), [Equality::new(0, Key::Int(1))]);
     let too_many = |column| {
         let position = Position { line: 1, column: column as u64 + 1 };
         WhereError::TooComplex { what: "terms", count_max: TERMS_MAX, position }
@@ -330,7 +329,7 @@ fn a_clause_that_is_too_large_is_refused_before_it_costs_anything() {
     let too_long = WhereError::TooComplex { what, count_max, position };
     assert_eq!(refused(&clause(TOKENS_MAX / 4 + 1)), too_long);
     let padded = |bytes: usize| format!("id = 1{}", " ".repeat(bytes - 6));
-    assert_eq!(terms(&padded(CLAUSE_BYTES_MAX)), [(0, Key::Int(1))]);
+    assert_eq!(terms(&padded(CLAUSE_BYTES_MAX)), [Equality::new(0, Key::Int(1))]);
     let bytes = CLAUSE_BYTES_MAX + 1;
     let too_long = WhereError::TooLong { bytes, bytes_max: CLAUSE_BYTES_MAX };
     assert_eq!(refused(&padded(bytes)), too_long);
@@ -339,7 +338,7 @@ fn a_clause_that_is_too_large_is_refused_before_it_costs_anything() {
 #[test]
 fn what_is_too_deep_is_named_with_its_place() {
     let brackets = |count: usize| format!("{}id = 1{}", "(".repeat(count), ")".repeat(count));
-    assert_eq!(terms(&brackets(NESTING_MAX - 2)), [(0, Key::Int(1))]);
+    assert_eq!(terms(&brackets(NESTING_MAX - 2)), [Equality::new(0, Key::Int(1))]);
     let (what, count_max) = ("levels of nesting", NESTING_MAX);
     let position = Position { line: 1, column: NESTING_MAX as u64 + 1 };
     let too_deep = WhereError::TooComplex { what, count_max, position };
@@ -380,7 +379,10 @@ fn deep_trees_of_every_shape_are_refused_within_a_small_stack() {
             refused(&prefix.repeat(4_000));
             refused(&format!("{}1", prefix.repeat(4_000)));
         }
-        assert_eq!(terms(&format!("{}id=1{}", "(".repeat(20), ")".repeat(20))), [(0, Key::Int(1))]);
+        assert_eq!(
+            terms(&format!("{}id=1{}", "(".repeat(20), ")".repeat(20))),
+            [Equality::new(0, Key::Int(1))]
+        );
     };
     // The default size of a thread's stack.
     std::thread::Builder::new().stack_size(2 << 20).spawn(deep).unwrap().join().unwrap();

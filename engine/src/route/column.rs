@@ -2,7 +2,7 @@
 //! those shapes. Keys come in, sets go out; which row a key is from is the router's to know.
 
 use super::slots::{SetIds, SlotSet};
-use crate::predicate::{Key, KeyKind, KeyRef};
+use crate::predicate::{Key, KeyKind};
 use crate::words::Slot;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -104,26 +104,26 @@ impl ColumnIndex {
 
     /// The shapes that compare the column with `key`.
     #[inline]
-    pub(super) fn get(&self, key: KeyRef<'_>) -> Option<&SlotSet> {
+    pub(super) fn get(&self, key: Key<'_>) -> Option<&SlotSet> {
         match (&self.keys, key) {
-            (Keys::Bool(sets), KeyRef::Bool(key)) => Some(&sets[usize::from(key)]),
-            (Keys::Int(map), KeyRef::Int(key)) => map.get(&key),
-            (Keys::Uuid(map), KeyRef::Uuid(key)) => map.get(&key),
-            (Keys::Text(map), KeyRef::Text(key)) => map.get(key),
+            (Keys::Bool(sets), Key::Bool(key)) => Some(&sets[usize::from(key)]),
+            (Keys::Int(map), Key::Int(key)) => map.get(&key),
+            (Keys::Uuid(map), Key::Uuid(key)) => map.get(&key),
+            (Keys::Text(map), Key::Text(key)) => map.get(key),
             _ => None,
         }
     }
 
     /// Adds `slot` to the shapes of `key`, which is of this index's kind.
-    pub(super) fn insert(&mut self, key: &Key, slot: Slot, ids: &mut SetIds) {
+    pub(super) fn insert(&mut self, key: Key<'_>, slot: Slot, ids: &mut SetIds) {
         match (&mut self.keys, key) {
-            (Keys::Bool(sets), Key::Bool(key)) => sets[usize::from(*key)].insert(slot, ids),
-            (Keys::Int(map), Key::Int(key)) => map.entry(*key).or_default().insert(slot, ids),
-            (Keys::Uuid(map), Key::Uuid(key)) => map.entry(*key).or_default().insert(slot, ids),
-            (Keys::Text(map), Key::Text(key)) => match map.get_mut(&**key) {
+            (Keys::Bool(sets), Key::Bool(key)) => sets[usize::from(key)].insert(slot, ids),
+            (Keys::Int(map), Key::Int(key)) => map.entry(key).or_default().insert(slot, ids),
+            (Keys::Uuid(map), Key::Uuid(key)) => map.entry(key).or_default().insert(slot, ids),
+            (Keys::Text(map), Key::Text(key)) => match map.get_mut(key) {
                 Some(set) => set.insert(slot, ids),
                 None => {
-                    map.insert(Text::from(&**key), SlotSet::One(slot));
+                    map.insert(key.into(), SlotSet::One(slot));
                 }
             },
             _ => debug_assert!(false, "a key of another kind"),
@@ -131,12 +131,12 @@ impl ColumnIndex {
     }
 
     /// Takes `slot` out of the shapes of `key`; an entry that is empty then goes.
-    pub(super) fn remove(&mut self, key: &Key, slot: Slot) {
+    pub(super) fn remove(&mut self, key: Key<'_>, slot: Slot) {
         match (&mut self.keys, key) {
-            (Keys::Bool(sets), Key::Bool(key)) => sets[usize::from(*key)].remove(slot),
-            (Keys::Int(map), Key::Int(key)) => remove(map, key, slot),
-            (Keys::Uuid(map), Key::Uuid(key)) => remove(map, key, slot),
-            (Keys::Text(map), Key::Text(key)) => remove(map, &**key, slot),
+            (Keys::Bool(sets), Key::Bool(key)) => sets[usize::from(key)].remove(slot),
+            (Keys::Int(map), Key::Int(key)) => remove(map, &key, slot),
+            (Keys::Uuid(map), Key::Uuid(key)) => remove(map, &key, slot),
+            (Keys::Text(map), Key::Text(key)) => remove(map, key, slot),
             _ => debug_assert!(false, "a key of another kind"),
         }
     }

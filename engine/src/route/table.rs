@@ -43,12 +43,12 @@ impl Table {
             Predicate::AnyOf(terms) => terms,
         };
         for term in terms {
-            let kind = term.key.kind();
-            let index = self.position(term.column, kind).unwrap_or_else(|| {
-                self.columns.push(ColumnIndex::new(term.column, kind));
+            let (column, key) = (term.column(), term.key());
+            let index = self.position(column, key.kind()).unwrap_or_else(|| {
+                self.columns.push(ColumnIndex::new(column, key.kind()));
                 self.columns.len() - 1
             });
-            self.columns[index].insert(&term.key, slot, ids);
+            self.columns[index].insert(key, slot, ids);
         }
     }
 
@@ -60,8 +60,8 @@ impl Table {
             Predicate::AnyOf(terms) => terms,
         };
         for term in terms {
-            let Some(index) = self.position(term.column, term.key.kind()) else { continue };
-            self.columns[index].remove(&term.key, slot);
+            let Some(index) = self.position(term.column(), term.key().kind()) else { continue };
+            self.columns[index].remove(term.key(), slot);
             if self.columns[index].is_empty() {
                 self.columns.swap_remove(index);
             }

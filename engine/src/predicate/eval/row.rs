@@ -3,7 +3,7 @@
 use crate::predicate::error::{EvalError, ValueError};
 use crate::predicate::types::Type;
 use crate::predicate::value::{Datum, input};
-use crate::predicate::{FullRow, KeyKind, KeyRef};
+use crate::predicate::{FullRow, Key, KeyKind};
 use std::cell::OnceCell;
 
 type Cell<'a> = OnceCell<(Type, Result<Option<Datum<'a>>, EvalError>)>;
@@ -28,11 +28,7 @@ impl<'a> RowView<'a> {
     }
 
     /// The value of `column` as a key, or `None` for NULL.
-    pub(crate) fn key(
-        &self,
-        column: usize,
-        kind: KeyKind,
-    ) -> Result<Option<KeyRef<'a>>, ValueError> {
+    pub(crate) fn key(&self, column: usize, kind: KeyKind) -> Result<Option<Key<'a>>, ValueError> {
         self.row.ok_or(ValueError::Missing { column })?.key(column, kind)
     }
 
