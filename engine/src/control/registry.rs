@@ -95,7 +95,7 @@ impl Registry {
     pub(crate) fn leave(&self, handle: Handle) {
         let left = self.living.write().leave(handle);
         if let Some(shape) = left {
-            self.waiters.gone(shape.shard, shape.slot);
+            self.waiters.gone(shape.shard.into(), shape.slot);
         }
     }
 
@@ -105,7 +105,7 @@ impl Registry {
         let Some(shape) = living.get(handle).cloned() else { return };
         living.initial.insert(handle, Initial::Complete(snapshot));
         // Who waited could not read.
-        self.waiters.gone(shape.shard, shape.slot);
+        self.waiters.gone(shape.shard.into(), shape.slot);
     }
 
     pub(crate) fn place(&self, handle: Handle) -> Option<Place> {

@@ -10,7 +10,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Shape {
     pub(crate) handle: Handle,
-    pub(crate) shard: u32,
+    /// At most 256 are there.
+    pub(crate) shard: u16,
     pub(crate) slot: Slot,
     /// Everything after it is the shape's.
     pub(crate) first: Offset,
@@ -24,7 +25,7 @@ pub(crate) struct Shape {
 }
 
 // With the two counts of an `Arc` it fills a size that allocators have, and the next one is more.
-const _: () = assert!(size_of::<Shape>() <= 96, "it is there once a shape");
+const _: () = assert!(size_of::<Shape>() <= 80, "it is there once a shape");
 
 /// A definition beside its table.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ mod tests {
                 slot: Slot::new(0),
                 first: Offset::ZERO,
                 relation: Arc::clone(&relation),
-                predicate: Predicate::Always,
+                predicate: Predicate::ALWAYS,
                 view: View::default(),
                 ack: Ack::Log,
                 definition: kept,

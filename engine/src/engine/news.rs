@@ -99,7 +99,7 @@ impl Future for News {
             return Poll::Ready(Err(ReadError::Unknown { handle: news.handle }));
         };
         let waiters = &inner.control.waiters;
-        let seat = (place.shard, place.slot);
+        let seat = (u32::from(place.shard), place.slot);
         news.seated = Some(waiters.register(seat, news.seated, context.waker()));
         // After it was registered: what comes from here on wakes it.
         match news.look(&inner).transpose() {

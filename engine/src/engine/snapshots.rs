@@ -286,14 +286,14 @@ impl Inner {
         let Shape { shard, slot, first, .. } = *place.shape;
         let definition = &place.definition();
         let initial = &Initial::Complete(Arc::clone(snapshot));
-        let entry = Entry { shard, slot, first, definition, initial };
+        let entry = Entry { shard: shard.into(), slot, first, definition, initial };
         if let Some(catalog) = &self.catalog {
             self.write_catalog(catalog, vec![Change::put(handle, &entry)])?;
         }
         let (reply, answer) = bounded(1);
         let snapshot = Arc::clone(snapshot);
         let given = Given { handle, slot, snapshot, reply };
-        self.send(shard as usize, Message::Snapshot(given))?;
+        self.send(shard.into(), Message::Snapshot(given))?;
         Ok(answer)
     }
 }

@@ -18,13 +18,13 @@ pub(crate) fn canonical(
 ) -> Result<Option<String>, WhereError> {
     let (predicate, tree) = parsed(relation, clause, params)?;
     Ok(match (predicate, tree) {
-        (Predicate::Always, _) | (_, None) => None,
+        (Predicate::Clause(None), _) | (_, None) => None,
         (Predicate::AnyOf(terms), _) if terms.is_empty() => Some("false".into()),
         (Predicate::AnyOf(terms), _) => {
             let terms = terms.iter().map(|term| equality(relation, term));
             Some(terms.collect::<Vec<_>>().join(" or "))
         }
-        (Predicate::Clause(_), Some(tree)) => Some(print(&tree)),
+        (Predicate::Clause(Some(_)), Some(tree)) => Some(print(&tree)),
     })
 }
 

@@ -108,7 +108,7 @@ pub(super) fn terms(relation: &Relation, condition: &E) -> Terms {
 pub(super) fn predicate(relation: &Relation, condition: &E) -> Option<Predicate> {
     let terms = terms(relation, condition);
     if terms.always {
-        return Some(Predicate::Always);
+        return Some(Predicate::ALWAYS);
     }
     if terms.count() > TERMS_MAX {
         return None;
@@ -117,7 +117,7 @@ pub(super) fn predicate(relation: &Relation, condition: &E) -> Option<Predicate>
         Some(list) => Predicate::any_of(list),
         None => {
             let alternatives = terms.alternatives.into();
-            Predicate::Clause(Arc::new(Clause { alternatives }))
+            Predicate::Clause(Some(Arc::new(Clause { alternatives })))
         }
     })
 }

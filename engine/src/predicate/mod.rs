@@ -46,14 +46,15 @@ pub(crate) const TERMS_MAX: usize = 1_000;
 /// Which rows of its table a shape takes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Predicate {
-    /// Every row.
-    Always,
     /// The rows for which one of these holds; none at all when it is empty. Sorted, no two alike,
     /// so that clauses with the same meaning are equal.
     AnyOf(Box<[Equality]>),
-    /// The rows for which this is true.
-    Clause(Arc<Clause>),
+    /// The rows for which this is true; every row where there is no clause.
+    Clause(Option<Arc<Clause>>),
 }
+
+// Every row as a variant of its own would make it 24.
+const _: () = assert!(size_of::<Predicate>() <= 16, "it is there once a shape");
 
 /// What the parameters `$1`, `$2` and so on of a clause are: texts as they would stand in quotes,
 /// or NULL.
@@ -81,7 +82,7 @@ fn parsed(
 ) -> Result<(Predicate, Option<Ast>), WhereError> {
     let Some(clause) = clause else {
         return match params.is_empty() {
-            true => Ok((Predicate::Always, None)),
+            true => Ok((Predicate::ALWAYS, None)),
             false => Err(WhereError::UnusedParameter { number: 1, position: Position::START }),
         };
     };
@@ -115,6 +116,9 @@ fn first_too_many(relation: &Relation, tree: &Ast, places: &syntax::Places) -> P
 }
 
 impl Predicate {
+    /// Every row.
+    pub(crate) const ALWAYS: Predicate = Predicate::Clause(None);
+
     /// The rows for which one of `terms` holds.
     pub(crate) fn any_of(mut terms: Vec<Equality>) -> Predicate {
         terms.sort_unstable();
@@ -129,8 +133,8 @@ impl Predicate {
     /// When a value that decides cannot be read, or the clause has no answer for this row.
     pub(crate) fn matches<'a>(&'a self, row: &RowView<'a>) -> Result<bool, EvalError> {
         let terms = match self {
-            Predicate::Always => return Ok(true),
-            Predicate::Clause(clause) => return clause.matches(row),
+            Predicate::Clause(None) => return Ok(true),
+            Predicate::Clause(Some(clause)) => return clause.matches(row),
             Predicate::AnyOf(terms) => terms,
         };
         for term in terms {

@@ -38,8 +38,8 @@ impl Table {
     pub(super) fn insert(&mut self, slot: Slot, predicate: &Predicate, ids: &mut SetIds) {
         self.all.insert(slot, ids);
         let terms = match predicate {
-            Predicate::Always => return self.whole.insert(slot, ids),
-            Predicate::Clause(clause) => return self.insert_clause(slot, clause, ids),
+            Predicate::Clause(None) => return self.whole.insert(slot, ids),
+            Predicate::Clause(Some(clause)) => return self.insert_clause(slot, clause, ids),
             Predicate::AnyOf(terms) => terms,
         };
         for term in terms {
@@ -55,8 +55,8 @@ impl Table {
     pub(super) fn remove(&mut self, slot: Slot, predicate: &Predicate) {
         self.all.remove(slot);
         let terms = match predicate {
-            Predicate::Always => return self.whole.remove(slot),
-            Predicate::Clause(clause) => return self.remove_clause(slot, clause),
+            Predicate::Clause(None) => return self.whole.remove(slot),
+            Predicate::Clause(Some(clause)) => return self.remove_clause(slot, clause),
             Predicate::AnyOf(terms) => terms,
         };
         for term in terms {

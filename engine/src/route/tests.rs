@@ -213,7 +213,7 @@ impl World {
         let mut builder = TransactionBuilder::new(1, Lsn::new(1));
         let slot = Slot::new(u32::MAX);
         if shape {
-            self.router.insert(slot, 2, None, &Predicate::Always);
+            self.router.insert(slot, 2, None, &Predicate::ALWAYS);
             builder.truncate(&relation);
         } else {
             builder.insert(&relation, [Value::Text(b"7")]).unwrap();
@@ -221,7 +221,7 @@ impl World {
         let fragment = builder.commit(Lsn::new(2));
         self.router.route(fragment.get(0).unwrap(), &mut self.out).unwrap();
         assert_eq!(slots(&self.out.as_is), if shape { vec![slot] } else { vec![] });
-        self.router.remove(slot, 2, None, &Predicate::Always);
+        self.router.remove(slot, 2, None, &Predicate::ALWAYS);
     }
 
     fn step(&mut self, step: &Step) {
@@ -330,7 +330,7 @@ fn a_value_that_cannot_be_read_is_an_error_and_routes_nothing() {
     assert!(matches!(error, RouteError::Value { error: ValueError::Missing { column: 0 }, .. }));
     // Bytes that no clause looks at are nobody's business.
     let other = Arc::new(Relation { oid: 2, ..Relation::clone(&relation) });
-    router.insert(Slot::new(9), 2, None, &Predicate::Always);
+    router.insert(Slot::new(9), 2, None, &Predicate::ALWAYS);
     let fragment = insert_of(&other, &[Value::Text(b"x"), Value::Unchanged]);
     assert_eq!(router.route(fragment.get(0).unwrap(), &mut out), Ok(()));
     assert_eq!(out.as_is.len(), 1);

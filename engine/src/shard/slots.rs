@@ -271,7 +271,7 @@ mod tests {
             first: Offset::ZERO,
             definition: Definition::new(&definition, &relation),
             relation: Arc::new(relation),
-            predicate: Predicate::Always,
+            predicate: Predicate::ALWAYS,
             view: View::default(),
             ack: Ack::Log,
         });
