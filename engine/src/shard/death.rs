@@ -5,7 +5,7 @@
 use super::Shard;
 use super::fanout::Ended;
 use super::lifecycle::{Ending, is_there};
-use super::slots::{Lifecycle, Port};
+use super::slots::{Beside, Lifecycle, Port};
 use crate::consumer::{Mailbox, Note, cause_text};
 use crate::control::Event;
 use crate::words::{Offset, Slot};
@@ -87,7 +87,8 @@ impl Shard {
     /// The factory of an incarnation has not answered in time. It may come back, or not.
     pub(super) fn bury_hung(&mut self, slot: Slot, mailbox: Arc<Mailbox>, now: Instant) {
         let entry = self.slots.get_mut(slot);
-        if let Some(attended) = entry.and_then(|entry| entry.cold.attended.as_mut()) {
+        let beside = entry.and_then(|entry| entry.cold.beside.as_deref_mut());
+        if let Some(Beside { attended: Some(attended), .. }) = beside {
             attended.hung.retain(is_there);
             attended.hung.push(Arc::clone(&mailbox));
         }

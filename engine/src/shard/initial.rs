@@ -18,7 +18,7 @@ impl Entry {
     /// Whether what the fragment brings is in the initial rows that the shape was given.
     #[cold]
     pub(super) fn hides(&mut self, fragment: &Fragment) -> bool {
-        let Some(snapshot) = self.cold.initial.complete() else { return false };
+        let Some(snapshot) = self.cold.initial().complete() else { return false };
         // Commits rise: from here on nothing is in them.
         self.filters = fragment.commit_lsn() < snapshot.taken_at;
         snapshot.hides(fragment.commit_lsn(), fragment.xid())
@@ -49,17 +49,17 @@ impl Shard {
             return;
         }
         let awaits = |entry: &&mut Entry| {
-            entry.cold.shape.handle == handle && entry.cold.initial.is_awaited()
+            entry.cold.shape.handle == handle && entry.cold.initial().is_awaited()
         };
         let Some(entry) = self.slots.get_mut(slot).filter(awaits) else {
             // It has ended: gone for good is it with the record that says so.
             self.commit.when_durable(OnSync::Answer(reply, Err(Refusal::Unknown)));
             return;
         };
-        entry.cold.initial = Initial::Complete(snapshot.clone());
+        entry.cold.beside.get_or_insert_default().initial = Initial::Complete(snapshot.clone());
         entry.filters = true;
         let (ack, first) = (entry.ack, entry.cold.shape.first);
-        if entry.cold.attended.is_none() {
+        if entry.cold.attended().is_none() {
             self.log.claims().release(slot);
         } else {
             let owed = self.owed_since_first(ack, first);

@@ -5,7 +5,7 @@
 use super::Shard;
 use super::commit::OnSync;
 use super::message::{Entering, Gone, Placed, Prepared, Refusal, Reply};
-use super::slots::{Attended, Cold, Entry, Lifecycle, Port};
+use super::slots::{Attended, Beside, Cold, Entry, Lifecycle, Port};
 use crate::consumer::{
     Ack, ConsumerSpec, Foreign, InlineState, Mailbox, MailboxName, Note, drop_contained,
 };
@@ -114,9 +114,9 @@ impl Shard {
         let filters = initial.complete().is_some();
         let attended = consumer.has_factory().then(|| {
             let (incarnation, hung) = (0, Vec::new());
-            Box::new(Attended { consumer, incarnation, hung })
+            Attended { consumer, incarnation, hung }
         });
-        let cold = Cold { shape, initial, attended };
+        let cold = Cold::new(shape, initial, attended);
         let entry = Entry {
             state: if has_consumer { Lifecycle::Dead } else { Lifecycle::Running },
             ack: cold.shape.ack,
@@ -167,7 +167,9 @@ impl Shard {
     pub(super) fn start_consumer(&mut self, slot: Slot) {
         let Some(entry) = self.slots.get_mut(slot) else { return };
         let cold = &mut entry.cold;
-        let Some(attended) = &mut cold.attended else { return };
+        let Some(Beside { initial, attended: Some(attended) }) = cold.beside.as_deref_mut() else {
+            return;
+        };
         let (factory, inline) = match &*attended.consumer {
             ConsumerSpec::Log => return,
             ConsumerSpec::Mailbox { factory, .. } => (Arc::clone(factory), false),
@@ -177,7 +179,7 @@ impl Shard {
         let handle = cold.shape.handle;
         let name = MailboxName { handle, slot, incarnation: attended.incarnation };
         let page = self.dirty.page_for(slot);
-        let named = (name, cold.shape.view.clone(), cold.initial.complete().cloned());
+        let named = (name, cold.shape.view.clone(), initial.complete().cloned());
         let mailbox = Arc::new(Mailbox::new(named, Arc::clone(&self.link), page));
         let (sender, receiver) = crossbeam_channel::bounded(self.limits.mailbox_places);
         // A watch that is gone has ended with its engine.
@@ -247,7 +249,7 @@ impl Shard {
         if let Some(from) = entry.owed.release() {
             self.commit.when_durable(OnSync::Settle(entry.ack, from));
         }
-        let lagging = entry.cold.attended.is_some() && entry.state != Lifecycle::Running;
+        let lagging = entry.cold.attended().is_some() && entry.state != Lifecycle::Running;
         self.counters().lagging.sub(u64::from(lagging));
         // Readers are told at once; what they held is void when the record is durable.
         self.control.registry.leave(handle);
@@ -258,9 +260,9 @@ impl Shard {
             mailbox.close();
             self.pool.wake(mailbox);
         }
-        let mut mailboxes = entry.cold.attended.take().map(|a| a.hung).unwrap_or_default();
+        let Beside { initial, attended } = *entry.cold.beside.take().unwrap_or_default();
+        let mut mailboxes = attended.map(|attended| attended.hung).unwrap_or_default();
         mailboxes.extend(elsewhere);
-        let initial = std::mem::take(&mut entry.cold.initial);
         if initial.is_awaited() {
             self.log.claims().release(slot);
         }

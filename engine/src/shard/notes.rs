@@ -170,7 +170,7 @@ impl Shard {
             self.owed.apply(entry.ack, moved);
         }
         entry.state = Lifecycle::Running;
-        let attended = entry.cold.attended.as_deref();
+        let attended = entry.cold.attended();
         let is_inline =
             |attended: &Attended| matches!(*attended.consumer, ConsumerSpec::Inline { .. });
         let inline = attended.is_some_and(is_inline);

@@ -96,15 +96,35 @@ impl Entry {
 /// What only lifecycle changes need.
 pub(super) struct Cold {
     pub(super) shape: Arc<Shape>,
+    /// Most of those without a consumer have nothing there.
+    pub(super) beside: Option<Box<Beside>>,
+}
+
+/// What a shape may have beside its log.
+#[derive(Default)]
+pub(super) struct Beside {
     pub(super) initial: Initial,
     /// Of a shape that has a consumer beside its log, or will have.
-    pub(super) attended: Option<Box<Attended>>,
+    pub(super) attended: Option<Attended>,
 }
 
 impl Cold {
+    pub(super) fn new(shape: Arc<Shape>, initial: Initial, attended: Option<Attended>) -> Cold {
+        let has_more = attended.is_some() || initial != Initial::None;
+        Cold { shape, beside: has_more.then(|| Box::new(Beside { initial, attended })) }
+    }
+
+    pub(super) fn initial(&self) -> &Initial {
+        self.beside.as_ref().map_or(&Initial::None, |beside| &beside.initial)
+    }
+
+    pub(super) fn attended(&self) -> Option<&Attended> {
+        self.beside.as_ref()?.attended.as_ref()
+    }
+
     /// The number of its consumer's last incarnation; 0 before the first.
     pub(super) fn incarnation(&self) -> u64 {
-        self.attended.as_ref().map_or(0, |attended| attended.incarnation)
+        self.attended().map_or(0, |attended| attended.incarnation)
     }
 }
 
@@ -119,6 +139,7 @@ pub(super) struct Attended {
 
 // Entries lie side by side and are walked in order, so a fan-out reads what they take and no more.
 const _: () = assert!(size_of::<Entry>() <= 72, "a fan-out is bound by the bytes that it touches");
+const _: () = assert!(size_of::<Cold>() <= 16, "it is there once a shape");
 
 const PAGE_SLOTS: usize = 1_024;
 /// The mailboxes of so many neighbours are read ahead: few enough to be in the cache still when
@@ -286,7 +307,7 @@ mod tests {
             owed: Owed::default(),
             port: Port::Closed,
             mailbox: None,
-            cold: Box::new(Cold { shape, initial: Initial::None, attended: None }),
+            cold: Box::new(Cold::new(shape, Initial::None, None)),
         }
     }
 
