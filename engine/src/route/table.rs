@@ -203,10 +203,8 @@ fn nominate(
     row: FullRow<'_>,
     targets: &mut Targets,
 ) -> Result<(), ValueError> {
-    if let Some(key) = row.key(index.column, index.kind)?
-        && let Some(set) = index.get(key)
-    {
-        set.nominate(targets);
+    if let Some(key) = row.key(index.column, index.kind)? {
+        index.nominate(key, targets);
     }
     Ok(())
 }
