@@ -54,7 +54,7 @@ impl Sim {
     /// R8: a slot is one shape's for ever.
     fn check_given(&mut self) {
         for shape in self.life.as_ref().unwrap().inner.control.registry.all() {
-            let first = *self.given.entry((shape.shard, shape.slot)).or_insert(shape.handle);
+            let first = *self.given.entry((shape.shard.into(), shape.slot)).or_insert(shape.handle);
             assert_eq!(first, shape.handle, "{} is given out again", shape.slot);
         }
     }
