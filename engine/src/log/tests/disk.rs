@@ -89,7 +89,11 @@ impl Disk {
         let mut cut = Cut::new(&state);
         state.events.iter().take(events).for_each(|event| cut.apply(event));
         let mut states = Vec::new();
-        for names in [&cut.synced_names, &cut.names] {
+        // What is removed may be so before what was renamed earlier has its name.
+        let is_left = |(name, _): &(&String, &usize)| cut.names.contains_key(*name);
+        let synced = cut.synced_names.iter().filter(is_left);
+        let removed = synced.map(|(name, id)| (name.clone(), *id)).collect();
+        for names in [&cut.synced_names, &cut.names, &removed] {
             states.push(contents(&cut.synced, names));
             states.push(contents(&cut.files, names));
         }
