@@ -1,5 +1,5 @@
-//! Equality: a column compared with a constant, which is what most clauses are made of. There are one
-//! or two a shape, so its size matters more than its looks.
+//! Equality: a column compared with a constant, which is what most clauses are made of. There are
+//! one or two a shape, so its size matters more than its looks.
 
 use super::key::Key;
 use std::cmp::Ordering;
