@@ -216,7 +216,10 @@ impl World {
             let Spec { wanted, version, .. } = seen.spec;
             // Announced is what a fragment ends with that may hold rows of before too.
             let place = self.transactions.partition_point(|t| t.commit < seen.first.commit);
-            let alters = self.transactions[place..].iter().take(2).any(|t| t.alters(wanted.table));
+            let alters = self.transactions[place.saturating_sub(2)..]
+                .iter()
+                .take(4)
+                .any(|t| t.alters(wanted.table));
             let just = versions[wanted.table] != version || seen.end.is_some() || alters;
             assert!(just, "{handle} was refused for nothing: {seen:?}");
             seen.gone = true;
