@@ -155,7 +155,8 @@ struct Map<K> {
 #[derive(Clone, Copy, Debug)]
 enum Found {
     One(Slot),
-    /// Those in the set at this place.
+    /// Those in the set at this place of `sets`: there is one as long as a key says so, and no more
+    /// than there are slots, which have 32 bits.
     Many(u32),
 }
 
