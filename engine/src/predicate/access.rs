@@ -3,7 +3,7 @@
 //! does not say is its rest, which is asked of the rows that it finds; clauses that differ in what
 //! they are found by only have the same rest.
 
-use super::clause::{Clause, flattened};
+use super::clause::{Alternatives, Clause, flattened};
 use super::eval::Rest;
 use super::expr::{ArrayTest, Comparison, E, Expr, Function};
 use super::value::Datum;
@@ -71,7 +71,7 @@ impl Path {
         if whole.is_all(&self.rest) {
             return Arc::clone(whole);
         }
-        Arc::new(Clause { alternatives: Box::new([self.rest.clone().into()]) })
+        Arc::new(Clause { alternatives: smallvec![self.rest.as_slice().into()] })
     }
 }
 
@@ -88,7 +88,7 @@ enum Fact {
 }
 
 /// The paths of a clause.
-pub(super) fn paths(alternatives: &[Box<[E]>]) -> Vec<Path> {
+pub(super) fn paths(alternatives: &Alternatives) -> Vec<Path> {
     alternatives.iter().flat_map(|conditions| conjunction(conditions)).collect()
 }
 

@@ -29,6 +29,8 @@ pub(crate) use canonical::canonical;
 pub(crate) use clause::Clause;
 pub(crate) use equality::Equality;
 pub(crate) use error::{EvalError, ValueError};
+#[cfg(test)]
+pub(crate) use eval::READS;
 pub(crate) use eval::{RowView, eval};
 pub(crate) use expr::E;
 pub(crate) use form::{Constants, Form};

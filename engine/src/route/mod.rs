@@ -27,8 +27,8 @@ mod tests;
 
 pub use alone::{ClauseIndex, CompiledClause, MatchError, Matches};
 
-use crate::predicate::{EvalError, FullRow, Predicate, ValueError};
-use crate::words::{ChangeRef, ColumnSet, Operation, Routed, RowRef, Slot, TableName, Targets};
+use crate::predicate::{EvalError, FullRow, Predicate, RowView, ValueError};
+use crate::words::{ChangeRef, ColumnSet, Operation, Routed, Slot, TableName, Targets};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use selecting::{Selecting, clear_targets};
@@ -147,9 +147,11 @@ impl Router {
         let Router { tables, selecting, ids, findings } = self;
         findings.failed.clear();
         let oid = change.relation().oid;
+        let selecting = if selecting.is_empty() { None } else { selecting.get_mut(&oid) };
+        let rows = Rows::of(change, selecting.is_some());
         let mut routed = Ok(());
         if let Some(table) = tables.get(&oid) {
-            routed = route_in(table, change, out, ids, findings);
+            routed = route_in(table, change, &rows, out, ids, findings);
             if !out.as_is.is_empty()
                 && change.operation() == Operation::Update
                 && !change.changes_something()
@@ -157,11 +159,10 @@ impl Router {
                 clear_targets(&mut out.as_is);
             }
         }
-        if !selecting.is_empty()
+        if let Some(selecting) = selecting
             && routed.is_ok()
-            && let Some(selecting) = selecting.get_mut(&oid)
         {
-            routed = selecting.route(change, out, ids, findings);
+            routed = selecting.route(change, &rows, out, ids, findings);
         }
         routed.inspect_err(|_| {
             clear(out);
@@ -183,10 +184,30 @@ impl Router {
     }
 }
 
+/// The rows of a change: one view of each for all indexes that it is looked up in.
+struct Rows<'a> {
+    old: Option<RowView<'a>>,
+    new: Option<RowView<'a>>,
+}
+
+impl<'a> Rows<'a> {
+    /// `several` says whether more than one index looks for their keys.
+    fn of(change: ChangeRef<'a>, several: bool) -> Rows<'a> {
+        let before = change.old_row();
+        let view = |row, before| match FullRow::new(row, before) {
+            row if several => RowView::shared(row),
+            row => RowView::new(row),
+        };
+        let old = before.map(|row| view(row, None));
+        Rows { old, new: change.new_row().map(|row| view(row, before)) }
+    }
+}
+
 /// Fills the targets of `out`, which are empty, with the shapes of `table` that `change` goes to.
-fn route_in(
-    table: &Table,
-    change: ChangeRef<'_>,
+fn route_in<'a>(
+    table: &'a Table,
+    change: ChangeRef<'a>,
+    rows: &Rows<'a>,
     out: &mut Routed,
     ids: &mut SetIds,
     findings: &mut Findings,
@@ -194,11 +215,11 @@ fn route_in(
     let relation = change.relation();
     let operation = change.operation();
     let missing = |row| RouteError::MissingRow { table: relation.table.clone(), operation, row };
-    let old = || change.old_row().ok_or_else(|| missing("old"));
-    let new = || change.new_row().ok_or_else(|| missing("new"));
+    let old = || rows.old.as_ref().ok_or_else(|| missing("old"));
+    let new = || rows.new.as_ref().ok_or_else(|| missing("new"));
     let routed = match operation {
-        Operation::Insert => table.matches(FullRow::new(new()?, None), &mut out.as_is, findings),
-        Operation::Delete => table.matches(FullRow::new(old()?, None), &mut out.as_is, findings),
+        Operation::Insert => table.matches(new()?, &mut out.as_is, findings),
+        Operation::Delete => table.matches(old()?, &mut out.as_is, findings),
         Operation::Update => update(table, ids, old()?, new()?, out, findings),
         Operation::Truncate => {
             table.all(&mut out.as_is);
@@ -208,24 +229,16 @@ fn route_in(
     routed.map_err(|error| RouteError::Value { table: relation.table.clone(), error })
 }
 
-fn update(
-    table: &Table,
+fn update<'a>(
+    table: &'a Table,
     ids: &mut SetIds,
-    old: RowRef<'_>,
-    new: RowRef<'_>,
+    old: &RowView<'a>,
+    new: &RowView<'a>,
     out: &mut Routed,
     findings: &mut Findings,
 ) -> Result<(), ValueError> {
     let (mut left, mut entered) = (Targets::default(), Targets::default());
-    let new = FullRow::new(new, Some(old));
-    table.compare(
-        FullRow::new(old, None),
-        new,
-        &mut out.as_is,
-        &mut left,
-        &mut entered,
-        findings,
-    )?;
+    table.compare(old, new, &mut out.as_is, &mut left, &mut entered, findings)?;
     split::classify(ids, left, entered, out);
     Ok(())
 }

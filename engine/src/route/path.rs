@@ -10,8 +10,10 @@ use crate::predicate::{Clause, Datum, EvalError, Keys, Path, Probe, ProbeKind, V
 use crate::words::{Slot, Targets};
 use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::hint::black_box;
 use std::sync::Arc;
 
 /// The shapes behind one combination of constants.
@@ -77,14 +79,13 @@ impl PathIndex {
         rest: Option<&Arc<Clause>>,
         ids: &mut SetIds,
     ) {
-        for key in &path.keys {
+        for (key, hash) in path.keys.iter().zip(self.hashes(path)) {
             if let Some(length) = self.prefix_length(key) {
                 match self.lengths.binary_search_by_key(&length, |(length, _)| *length) {
                     Ok(place) => self.lengths[place].1 += 1,
                     Err(place) => self.lengths.insert(place, (length, 1)),
                 }
             }
-            let hash = hash_of(&self.hasher, key);
             let rehash = |keyed: &Keyed| hash_of(&self.hasher, &keyed.key);
             let leaf = match self.leaves.entry(hash, |keyed| keyed.key == *key, rehash) {
                 Entry::Occupied(entry) => &mut entry.into_mut().leaf,
@@ -99,17 +100,31 @@ impl PathIndex {
 
     /// Takes out what [`insert`](PathIndex::insert) put in with the same arguments.
     pub(super) fn remove(&mut self, path: &Path, slot: Slot, rest: Option<&Arc<Clause>>) {
-        path.keys.iter().for_each(|key| self.remove_key(key, path, slot, rest));
+        for (key, hash) in path.keys.iter().zip(self.hashes(path)) {
+            self.remove_key((key, hash), path, slot, rest);
+        }
+    }
+
+    /// The hashes of the path's keys. Their places in the table are read here one after another:
+    /// a change of one key waits for memory, and here all wait together.
+    fn hashes(&self, path: &Path) -> SmallVec<[u64; 8]> {
+        let hash = |key: &Keys<'_>| hash_of(&self.hasher, key);
+        let hashes: SmallVec<[u64; 8]> = path.keys.iter().map(hash).collect();
+        if hashes.len() > 1 {
+            let first = |hash: &u64| self.leaves.find(*hash, |_| true);
+            // The sum has no meaning; it keeps the reads.
+            black_box(hashes.iter().filter_map(first).map(|keyed| keyed.key.len()).sum::<usize>());
+        }
+        hashes
     }
 
     fn remove_key(
         &mut self,
-        key: &Keys<'static>,
+        (key, hash): (&Keys<'static>, u64),
         path: &Path,
         slot: Slot,
         rest: Option<&Arc<Clause>>,
     ) {
-        let hash = hash_of(&self.hasher, key);
         let Ok(mut entry) = self.leaves.find_entry(hash, |keyed| keyed.key == *key) else {
             return;
         };

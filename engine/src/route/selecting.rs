@@ -7,7 +7,7 @@ use super::slots::SetIds;
 use super::split::tidy;
 use super::table::Table;
 use super::visit::Findings;
-use super::{RouteError, clear, route_in};
+use super::{RouteError, Rows, clear, route_in};
 use crate::predicate::Predicate;
 use crate::words::{ChangeRef, ColumnSet, Operation, Routed, Slot, Targets};
 use foldhash::fast::RandomState;
@@ -77,30 +77,32 @@ impl Selecting {
     }
 
     /// Adds where `change` goes to `out`.
-    pub(super) fn route(
-        &mut self,
-        change: ChangeRef<'_>,
+    pub(super) fn route<'a>(
+        &'a mut self,
+        change: ChangeRef<'a>,
+        rows: &Rows<'a>,
         out: &mut Routed,
         ids: &mut SetIds,
         findings: &mut Findings,
     ) -> Result<(), RouteError> {
         let updates = change.operation() == Operation::Update;
         let changed = if updates { change.changed() } else { ColumnSet::default() };
-        let found = &mut self.found;
-        for (columns, table) in &self.selections {
+        let Selecting { selections, rest, rest_columns, found } = self;
+        let rest: &'a Table = rest;
+        for (columns, table) in selections.iter() {
             clear(found);
-            route_in(table, change, found, ids, findings)?;
+            route_in(table, change, rows, found, ids, findings)?;
             if updates && !columns.intersects(&changed) {
                 clear_targets(&mut found.as_is);
             }
             join(found, out);
         }
-        if !self.rest.is_empty() {
+        if !rest.is_empty() {
             clear(found);
-            route_in(&self.rest, change, found, ids, findings)?;
+            route_in(rest, change, rows, found, ids, findings)?;
             if updates {
                 keep(&mut found.as_is, |slot| {
-                    let columns = self.rest_columns.get(&slot);
+                    let columns = rest_columns.get(&slot);
                     columns.is_some_and(|columns| columns.intersects(&changed))
                 });
             }

@@ -6,7 +6,7 @@ use super::path::{self, PathIndex};
 use super::slots::{SetIds, SlotSet};
 use super::split::{keep_common, tidy};
 use super::visit::{Clauses, Findings, Visit};
-use crate::predicate::{Clause, FullRow, KeyKind, Path, Predicate, Probe, RowView, ValueError};
+use crate::predicate::{Clause, KeyKind, Path, Predicate, Probe, RowView, ValueError};
 use crate::words::{Slot, Targets};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -120,16 +120,15 @@ impl Table {
     }
 
     /// What `row` matches by clauses that are no list of equalities.
-    fn visit(
-        &self,
-        row: FullRow<'_>,
+    fn visit<'a>(
+        &'a self,
+        row: &RowView<'a>,
         targets: &mut Targets,
         findings: &mut Findings,
     ) -> Result<(), ValueError> {
-        let row = RowView::new(row);
         for index in self.paths.values() {
             let clauses = &self.clauses;
-            index.visit(&mut Visit { row: &row, clauses, targets, findings })?;
+            index.visit(&mut Visit { row, clauses, targets, findings })?;
         }
         Ok(())
     }
@@ -144,9 +143,9 @@ impl Table {
     }
 
     /// Puts the shapes that `row` belongs to into `targets`.
-    pub(super) fn matches(
-        &self,
-        row: FullRow<'_>,
+    pub(super) fn matches<'a>(
+        &'a self,
+        row: &RowView<'a>,
         targets: &mut Targets,
         findings: &mut Findings,
     ) -> Result<(), ValueError> {
@@ -164,10 +163,10 @@ impl Table {
     /// Divides what matches an update's rows: `kept` gets the shapes that match by something that
     /// the update left as it was, `left` those that match the old row by what it changed, `entered`
     /// those that match the new row by it. A shape may be in several.
-    pub(super) fn compare(
-        &self,
-        old: FullRow<'_>,
-        new: FullRow<'_>,
+    pub(super) fn compare<'a>(
+        &'a self,
+        old: &RowView<'a>,
+        new: &RowView<'a>,
         kept: &mut Targets,
         left: &mut Targets,
         entered: &mut Targets,
@@ -200,7 +199,7 @@ fn rest(path: &Path, clause: &Arc<Clause>) -> Option<Arc<Clause>> {
 #[inline]
 fn nominate(
     index: &ColumnIndex,
-    row: FullRow<'_>,
+    row: &RowView<'_>,
     targets: &mut Targets,
 ) -> Result<(), ValueError> {
     if let Some(key) = row.key(index.column, index.kind)? {

@@ -2,7 +2,7 @@
 
 use super::slots::SHARED_MIN;
 use super::*;
-use crate::predicate::{RowView, ValueError, compile};
+use crate::predicate::{READS, RowView, ValueError, compile};
 use crate::words::{Column, Form, Fragment, Lsn, Relation, TransactionBuilder, Value};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -351,4 +351,27 @@ fn an_update_without_its_old_row_is_an_error_and_no_guess() {
     let error = router.route(fragment.get(0).unwrap(), &mut Routed::default()).unwrap_err();
     let text = "update of public.items came without its old row: set REPLICA IDENTITY FULL on it";
     assert_eq!(error.to_string(), text);
+}
+
+/// Shapes that select columns have indexes of their own, which look at the same rows.
+#[test]
+fn a_value_is_read_once_a_change_however_many_shapes_and_selections_ask_for_it() {
+    let relation = relation(1, &[1, 2, 3, 3]);
+    let mut router = Router::default();
+    let mut slots = (0..).map(Slot::new);
+    for bits in 0..1_usize << COLUMNS {
+        for clause in ["c0 = 0", "c1 < 3", "c1 > 0 AND c1 % 2 = 1", "c1 + 1 = 2"] {
+            let predicate = compile(&relation, Some(clause)).unwrap();
+            let slot = slots.next().unwrap();
+            router.insert(slot, 1, selection(bits).as_ref(), &predicate);
+        }
+    }
+    let row = || [b"0", b"1", b"a", b"b"].map(|text| Value::Text(text));
+    let mut builder = TransactionBuilder::new(1, Lsn::new(1));
+    builder.insert(&relation, row()).unwrap();
+    let fragment = builder.commit(Lsn::new(2));
+    let (mut out, before) = (Routed::default(), READS.get());
+    router.route(fragment.get(0).unwrap(), &mut out).unwrap();
+    assert_eq!(self::slots(&out.as_is).len(), slots.next().unwrap().index());
+    assert_eq!(READS.get() - before, 2, "one value of c0, and one of c1");
 }

@@ -14,6 +14,8 @@ pub(crate) use arith::ints;
 pub(crate) use cast::exists as cast_exists;
 pub(crate) use like::{LikePattern, Rest};
 pub(crate) use pattern::Pattern;
+#[cfg(test)]
+pub(crate) use row::READS;
 pub(crate) use row::RowView;
 
 use super::error::EvalError;
