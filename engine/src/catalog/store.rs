@@ -16,7 +16,7 @@ const DAMAGED: &str = "catalog.redb.damaged";
 
 const VERSION: u128 = 1;
 /// Pages that redb keeps in memory. It is written by shapes that come and go, and read once.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 4 << 20;
 
 /// By handle: see [`super::Entry`].
 const SHAPES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("shapes");

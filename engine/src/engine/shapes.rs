@@ -19,6 +19,10 @@ use std::time::Duration;
 /// How often a caller that waits looks whether the engine has failed.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How many shapes of a bulk are compiled at once: what compiling takes beside its result is given
+/// back before the next ones need it, and does not stand between what stays.
+const PREPARED_AT_ONCE: usize = 4_096;
+
 pub(super) type Answer = Receiver<Result<usize, Refusal>>;
 
 /// Shapes that a shard was asked to add.
@@ -69,15 +73,19 @@ impl Engine {
         let durable_only = inner.durable_only.read();
         inner.check_durable(*durable_only, &shapes)?;
         let first = inner.take_handles(shapes.len());
-        let prepared = shapes
-            .into_par_iter()
-            .enumerate()
-            .map(|(index, (definition, consumer))| {
-                let handle = Handle::new(first + index as u64);
-                let shape = inner.prepare(handle, definition, consumer)?;
+        let mut prepared = Vec::with_capacity(shapes.len());
+        let mut shapes = shapes.into_iter().zip(first..);
+        loop {
+            let piece: Vec<_> = shapes.by_ref().take(PREPARED_AT_ONCE).collect();
+            if piece.is_empty() {
+                break;
+            }
+            let piece = piece.into_par_iter().map(|((definition, consumer), handle)| {
+                let shape = inner.prepare(Handle::new(handle), definition, consumer)?;
                 Ok(Prepared { initial: initial.clone(), ..shape })
-            })
-            .collect::<Result<Vec<_>, AddError>>()?;
+            });
+            prepared.extend(piece.collect::<Result<Vec<_>, AddError>>()?);
+        }
         let handles: Vec<Handle> = prepared.iter().map(|shape| shape.handle).collect();
         if let Err(error) = inner.add(prepared) {
             // What some shards took is taken out again.
