@@ -126,6 +126,20 @@ fn r02_a_lower_replay_is_dropped_and_then_the_open_transaction_resumes() {
     ends_with(&engine, log, &seen, &expected);
 }
 
+/// What is flushed need not come again, also where it was coming again.
+#[test]
+fn r02_a_replay_of_what_is_flushed_may_end_half_way() {
+    let (engine, mut publisher, log, seen, items, _dir) = world();
+    let ten = pieces(&items, 10, 3);
+    ten.iter().for_each(|fragment| publisher.publish(Arc::clone(fragment)).unwrap());
+    assert_eq!(engine.wait_flushed(Lsn::new(10), LONG).unwrap(), Lsn::new(10));
+    publisher.publish(Arc::clone(&ten[0])).unwrap();
+    assert_eq!(publisher.unfinished(), Some(Lsn::new(10)));
+    publish_rows(&mut publisher, &items, 11..13, "a");
+    assert_eq!(publisher.unfinished(), None);
+    ends_with(&engine, log, &seen, &[offsets(10, 3), firsts(11..13)].concat());
+}
+
 /// Nothing is lost around fragments that hold no change, wherever they come.
 #[test]
 fn r02_fragments_without_changes_hide_nothing() {

@@ -89,7 +89,8 @@ pub enum TryPublishError {
 /// Publishes committed transactions, in commit order. There is one, and it cannot be cloned (R2).
 ///
 /// A transaction that was published before may be published again, from its beginning: each shard
-/// drops what it has. After a reconnect that is how an open transaction resumes.
+/// drops what it has. After a reconnect that is how an open transaction resumes. One that is
+/// flushed need not come again, also if it is open.
 pub struct Publisher {
     inner: Arc<Inner>,
     parker: Parker,
@@ -185,14 +186,22 @@ impl Publisher {
         }
         let other = |open| Err(PublishError::OtherOpen { open, found: commit });
         let before = match (self.open, self.half_way()) {
-            // A replay begins at or below it, and comes to it again.
-            (_, Some(open)) if fragment.begins() && open < commit => return other(open),
+            // A replay begins at or below it, and comes to it again: unless it was one itself, of
+            // what is flushed by now.
+            (_, Some(open)) if fragment.begins() && open < commit && !self.is_flushed(open) => {
+                return other(open);
+            }
             _ if fragment.begins() => Open { commit, last: None, bytes: 0 },
             (Some(open), _) if open.commit == commit => open,
             (Some(open), _) => return other(open.commit),
             (None, _) => return Err(PublishError::NoBegin { commit }),
         };
         self.check_offsets(fragment, before)
+    }
+
+    /// Whether every shard has had the transaction whole, and dropped what came of it again.
+    fn is_flushed(&self, commit: Lsn) -> bool {
+        commit <= self.inner.control.flushed.global()
     }
 
     /// The transaction of which shards have the beginning and not the end.

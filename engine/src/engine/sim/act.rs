@@ -37,8 +37,20 @@ impl Sim {
         }
     }
 
-    /// The source announces tables before their first change.
+    /// The source begins again below, with what it was not told to forget (R2). It may leave a
+    /// transaction half-way, to which it comes again.
+    pub(super) fn reconnect(&mut self) {
+        let transactions = &self.world.transactions;
+        self.next = transactions.partition_point(|t| t.end() <= self.floor);
+        self.pending.clear();
+        self.outcome.reconnects += 1;
+    }
+
+    /// The source announces tables before their first change, and not again.
     fn announce(&mut self, fragment: &Fragment) {
+        if fragment.commit_lsn() < self.after {
+            return;
+        }
         let inner = Arc::clone(&self.life().inner);
         for relation in fragment.relations() {
             let known = inner.control.registry.relation(&relation.table);

@@ -85,6 +85,8 @@ pub(super) struct Seen {
     /// that is a stray.
     pub(super) given_up: u64,
     pub(super) strays: u32,
+    /// It has asked for more time since its last report.
+    pub(super) deferred: bool,
     /// What a dead incarnation reported before its successor started.
     last_words: Lsn,
     /// Of the living incarnation, and of a dead one.
@@ -130,6 +132,7 @@ impl World {
             deaths: 0,
             given_up: 0,
             strays: 0,
+            deferred: false,
             last_words: Lsn::ZERO,
             reporter: None,
             zombie: None,
@@ -194,8 +197,8 @@ impl World {
 
     pub(super) fn condemned(&self, handle: Handle, cause: &str) {
         self.with(handle, |seen| {
-            let late = cause.contains("did not report within its deadline") && !seen.spec.prompt;
-            let just = late || seen.deaths >= DEATHS_MAX;
+            let late = cause.contains("did not report within its deadline");
+            let just = (late && !seen.spec.prompt && !seen.deferred) || seen.deaths >= DEATHS_MAX;
             assert!(just, "{handle} was condemned for nothing: {cause}: {seen:?}");
             seen.gone = true;
         });
@@ -259,7 +262,7 @@ impl World {
                 _ => reporter.flushed(through),
             };
             if told.is_ok() {
-                (seen.reported, seen.deaths) = (through, 0);
+                (seen.reported, seen.deaths, seen.deferred) = (through, 0, false);
                 seen.reported_max = seen.reported_max.max(through);
             }
         }

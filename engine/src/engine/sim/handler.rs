@@ -6,6 +6,10 @@ use crate::consumer::{Consumer, ConsumerError, Context, Delivery};
 use crate::words::{Handle, Lsn, Offset};
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Longer than any run.
+const LEASE: Duration = Duration::from_secs(300);
 
 /// One incarnation.
 pub(super) struct Simulated {
@@ -71,6 +75,7 @@ impl Consumer for Simulated {
         // Also while the run is calm: what is reported outside the handler may lose its mark.
         let (dies, withholds) = (world.strikes(40), world.draw(3) == 0);
         let (lies, mute) = (world.strikes(20), world.strikes(6));
+        let defers = world.strikes(3);
         world.must(!self.is_stray, || format!("{}: a stray is handed something", self.handle));
         world.with(self.handle, |seen| {
             self.see(delivery, seen);
@@ -93,10 +98,13 @@ impl Consumer for Simulated {
             if seen.spec.prompt || !withholds {
                 context.flushed(commit)?;
                 if commit > seen.reported {
-                    seen.deaths = 0;
+                    (seen.deaths, seen.deferred) = (0, false);
                 }
                 seen.reported = seen.reported.max(commit);
                 seen.reported_max = seen.reported_max.max(commit);
+            } else if seen.reporter.is_some() && defers {
+                context.defer(LEASE);
+                seen.deferred = true;
             }
             Ok(())
         })
@@ -110,7 +118,7 @@ impl Drop for Simulated {
                 seen.strays -= 1;
                 return;
             }
-            seen.alive = false;
+            (seen.alive, seen.deferred) = (false, false);
             seen.deaths += 1;
             seen.zombie = seen.reporter.take().or(seen.zombie.take());
         });

@@ -1,10 +1,10 @@
 //! Simulator: the machines that run in production, pumped by one thread in an order that a seed
 //! decides, over a disk that loses what was not synced. Consumers die in every way, fail to start,
-//! or do so after they were given up, withhold reports, lie and take reports back; shapes come and
-//! go in the middle of transactions, and are removed twice; tables are truncated and altered;
-//! writes, syncs, names and openings fail; the process is killed and the power is cut. An oracle
-//! checks each delivery, what readers find, the flushed LSN (INV1), and at the end that everybody
-//! has everything.
+//! or do so after they were given up, withhold reports, ask for more time, lie and take reports
+//! back; shapes come and go in the middle of transactions, and are removed twice; tables are
+//! truncated and altered; the source begins again below; writes, syncs, names and openings fail; the
+//! process is killed and the power is cut. An oracle checks each delivery, what readers find, the
+//! flushed LSN (INV1), and at the end that everybody has everything.
 //!
 //! It holds none of the engine's logic. A failure names its seed, which repeats the run as long as
 //! the simulator stays as it is.
@@ -61,6 +61,8 @@ pub struct Outcome {
     pub power_cuts: u64,
     /// Of these, after a shutdown in good order.
     pub shutdowns: u64,
+    /// Times that the source lost its connection, and began again below.
+    pub reconnects: u64,
     /// Times that the disk failed.
     pub disk_failures: u64,
     /// Indexes of a log's files that were sealed.
@@ -229,7 +231,7 @@ impl Sim {
             _ => match self.rng.below(4) {
                 0..=1 => self.crash(),
                 2 => self.shut_down(),
-                _ => {}
+                _ => self.reconnect(),
             },
         }
         self.check();

@@ -35,7 +35,7 @@ fn many_seeds() {
         let Outcome { power_cuts, disk_failures, sealed, spoilt, deaths, .. } = sum;
         let Outcome { undeliverable, invalidated, refused, thinned, loaded, .. } = sum;
         let kinds = [power_cuts, disk_failures, sealed, spoilt, deaths, undeliverable, invalidated];
-        let more = [thinned, loaded, sum.shutdowns, sum.timed_out];
+        let more = [thinned, loaded, sum.shutdowns, sum.timed_out, sum.reconnects];
         let often = kinds.into_iter().chain(more).all(|count| count > 50);
         assert!(often && refused > 0, "{sum:?}");
     }
@@ -50,6 +50,7 @@ fn add(sum: &mut Outcome, one: Outcome) {
     sum.sealed += one.sealed;
     sum.spoilt += one.spoilt;
     sum.shutdowns += one.shutdowns;
+    sum.reconnects += one.reconnects;
     sum.thinned += one.thinned;
     sum.loaded += one.loaded;
     sum.deaths += one.deaths;
