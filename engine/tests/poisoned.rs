@@ -13,8 +13,8 @@ use support::*;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Level, Metadata, Subscriber};
 use walfan::{
-    Ack, AddError, ConsumerSpec, Event, Failure, FloorRaiseError, Health, Lsn, PublishError,
-    WaitError,
+    Ack, AddError, ConsumerSpec, Event, Failure, FloorRaiseError, Health, Lsn, Offset, PgSnapshot,
+    PublishError, ReadError, SnapshotError, TryPublishError, WaitError,
 };
 
 /// Panics at the first warning of the engine's: it is said by the shard's thread.
@@ -74,6 +74,17 @@ fn r16_a_panic_of_an_engines_thread_poisons_and_wakes_everybody() {
     let Err(PublishError::Failed(failure)) = publisher.publish(inserts(&items, 9, &[])) else {
         panic!("it was taken")
     };
+    told(&failure);
+    let refused = publisher.try_publish(Arc::new(inserts(&items, 9, &[]))).unwrap_err();
+    let TryPublishError::Refused { error: PublishError::Failed(failure), .. } = refused else {
+        panic!("{refused}")
+    };
+    told(&failure);
+    let waited = engine.wait(log, Offset::commit_mark(Lsn::new(9)), LONG);
+    let Err(ReadError::Failed(failure)) = waited else { panic!("{waited:?}") };
+    told(&failure);
+    let loaded = engine.load_snapshot(log, PgSnapshot::new(1, 1, []).unwrap(), Lsn::new(9));
+    let Err(SnapshotError::Failed(failure)) = loaded else { panic!("{loaded:?}") };
     told(&failure);
     let added = engine.add_shape(shape(""), ConsumerSpec::Log);
     let Err(AddError::Failed(failure)) = added else { panic!("{added:?}") };

@@ -99,6 +99,38 @@ fn f01_a_transaction_without_end_is_held_in_pieces() {
     assert_eq!(hand.flushed(), 1);
 }
 
+/// What an earlier life has left comes a block at a time, as for everybody who is far behind.
+#[test]
+fn f11_a_backlog_of_an_earlier_life_is_fed_in_pieces() {
+    const COMMITS: u64 = 400;
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    hand.add();
+    for commit in 1..=COMMITS {
+        hand.publish(commit..=commit);
+        hand.settle();
+    }
+    drop(hand);
+    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let sees = Arc::clone(&seen);
+    let builder = Engine::builder().directory(dir.path()).consumers(move |_, _| {
+        let sees = Arc::clone(&sees);
+        mailbox(Ack::Consumer, move |delivery, context| {
+            sees.lock().push(delivery.commit_lsn().as_u64());
+            reports(delivery, context)
+        })
+    });
+    let mut hand = ByHand::with(builder);
+    let (mut had, mut most) = (0, 0);
+    while hand.pump.step(hand.now) | hand.sync() | hand.runner.run_one().unwrap() {
+        let has = seen.lock().len();
+        (had, most) = (has, most.max(has - had));
+    }
+    assert_eq!(*seen.lock(), (1..=COMMITS).collect::<Vec<u64>>());
+    assert!(most < 40, "{most} commits at once");
+    assert_eq!(hand.flushed(), COMMITS);
+}
+
 /// What was held for a burst is let go of when it is flushed.
 #[test]
 fn f03_nothing_of_a_burst_is_held_once_it_is_flushed() {

@@ -153,6 +153,32 @@ fn r16_nobody_is_condemned_once_the_engine_stops() {
     }
 }
 
+/// Reports what it was handed before.
+fn one_behind(delivery: &Delivery<'_>, context: &mut Context<'_>) -> Handled {
+    Ok(context.flushed(delivery.commit_lsn().previous())?)
+}
+
+/// What it flushes puts a deadline off, also if it owes all the time; what comes later does not.
+#[test]
+fn a05_a_deadline_is_put_off_by_progress_and_by_nothing_else() {
+    for (ack, flushed) in [(Ack::Consumer, 2), (Ack::Log, 3)] {
+        let dir = tempfile::tempdir().unwrap();
+        let builder = Engine::builder().directory(dir.path()).consumer_deadline(LONG);
+        let mut hand = ByHand::with(builder);
+        let (silent, _) = hand.add_with(mailbox(ack, |_, _| Ok(())));
+        let (slow, _) = hand.add_with(mailbox(ack, one_behind));
+        hand.run();
+        for commit in 1..=3 {
+            assert_eq!(hand.living(), [silent, slow], "before {commit}");
+            hand.publish(commit..=commit);
+            hand.run();
+            hand.watch(LONG * 2 / 5);
+        }
+        hand.run();
+        assert_eq!((hand.living(), hand.flushed()), (vec![slow], flushed), "{ack:?}");
+    }
+}
+
 /// A lease is renewed by asking again, and ends at the maximum (3.8).
 #[test]
 fn a_lease_has_a_maximum() {
