@@ -79,8 +79,8 @@ impl ShardLink {
     /// Reads `durable_through`, after saying that the shard shall wake the feeder when it moves.
     pub(crate) fn await_sync(&self) -> Lsn {
         self.awaits_sync.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `set_durable_through`: flag and position are a store and a load
-        // on each side; one of the two sides must see the other's store, or the feeder sleeps.
+        // Pairs with the fence in `set_durable_with`: flag and position are a store and a load on
+        // each side; one of the two sides must see the other's store, or the feeder sleeps.
         fence(Ordering::SeqCst);
         self.durable_through()
     }
@@ -93,10 +93,50 @@ impl ShardLink {
     /// Moves `durable_through`. True: the caller wakes the feeder.
     #[must_use]
     pub(crate) fn set_durable_through(&self, lsn: Lsn) -> bool {
+        self.set_durable_with(lsn, || fence(Ordering::SeqCst))
+    }
+
+    /// `set_durable_through` with the barrier as an argument, so that a model can show what it is
+    /// for.
+    fn set_durable_with(&self, lsn: Lsn, barrier: impl FnOnce()) -> bool {
         self.durable_through.store(lsn.as_u64(), Ordering::Release);
         // Pairs with the fence in `await_sync`.
-        fence(Ordering::SeqCst);
+        barrier();
         // Relaxed: the fence orders it; at worst the feeder is woken once too often.
         self.awaits_sync.load(Ordering::Relaxed) && self.awaits_sync.swap(false, Ordering::Relaxed)
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::report::Sleeper;
+    use crate::sync::model;
+
+    /// A shard makes a commit durable, and a feeder waits for it.
+    fn sync_and_await(set: impl Fn(&ShardLink, Lsn) -> bool + Send + Sync + Copy + 'static) {
+        model::check(move || {
+            let (_sleeper, wake) = Sleeper::new();
+            let (members, _) = crossbeam_channel::unbounded();
+            let link = Arc::new(ShardLink::new(0, Recent::new(1), wake, members));
+            let shard = {
+                let link = Arc::clone(&link);
+                model::spawn(move || set(&link, Lsn::new(1)))
+            };
+            let found = link.await_sync() == Lsn::new(1);
+            let is_woken = shard.join().unwrap();
+            assert!(found || is_woken, "asleep on what is durable");
+        });
+    }
+
+    #[test]
+    fn loom_the_feeder_is_woken_or_finds_what_is_durable() {
+        sync_and_await(|link, lsn| link.set_durable_through(lsn));
+    }
+
+    #[test]
+    #[should_panic(expected = "asleep on what is durable")]
+    fn loom_without_the_fence_the_feeder_sleeps_on() {
+        sync_and_await(|link, lsn| link.set_durable_with(lsn, || ()));
     }
 }

@@ -4,8 +4,10 @@
 
 use super::contain::drop_contained;
 use super::delivery::ReportError;
+use super::gap::Gap;
 use super::link::ShardLink;
 use super::part::{Feed, Part};
+use super::progress::Progress;
 use super::seat::Seat;
 use crate::report::DirtyPage;
 use crate::snapshot::Snapshot;
@@ -77,16 +79,9 @@ pub(crate) struct Mailbox {
     note: TakeCell<Note>,
     /// A note lies in the cell. For the sweep, which cannot look into it.
     unread: AtomicBool,
-    /// Highest commit reported as flushed. Raised by the consumer's side, read by the shard.
-    flushed: AtomicU64,
-    /// Highest commit handed to the consumer. Written by its runner.
-    handed: AtomicU64,
-    /// Through which commit the log was fed to it, with or without anything of its own. Written by
-    /// its runner.
-    fed: AtomicU64,
-    /// The shard stopped sending; what is in the channel is a gapless run. Set and cleared by the
-    /// shard.
-    gap: AtomicBool,
+    progress: Progress,
+    /// The shard stopped sending; what is in the channel is a gapless run.
+    gap: Gap,
     /// The shape is done with this incarnation: drop the part. Set by the shard.
     closed: AtomicBool,
     /// Its factory took a reporter. Set and read by the runner of the factory.
@@ -116,10 +111,8 @@ impl Mailbox {
             lane: TakeCell::empty(),
             note: TakeCell::empty(),
             unread: AtomicBool::new(false),
-            flushed: AtomicU64::new(0),
-            handed: AtomicU64::new(0),
-            fed: AtomicU64::new(0),
-            gap: AtomicBool::new(false),
+            progress: Progress::new(),
+            gap: Gap::none(),
             closed: AtomicBool::new(false),
             reporter: AtomicBool::new(false),
             started: AtomicBool::new(false),
@@ -179,43 +172,32 @@ impl Mailbox {
         self.unread.load(Ordering::Relaxed)
     }
 
+    /// What was reported as flushed.
     pub(crate) fn flushed(&self) -> Lsn {
-        // Acquire: pairs with the release in `raise_flushed`; what the consumer did before it
-        // reported happened before the shard counts it.
-        Lsn::new(self.flushed.load(Ordering::Acquire))
+        self.progress.flushed()
     }
 
-    /// Through where the shape is flushed: who has flushed all that it was handed is so through
-    /// where it was fed, rows or not, whichever of the two came last (R5).
+    /// Through where the shape is flushed, with what it was fed and had nothing of.
     pub(crate) fn flushed_through(&self) -> Lsn {
-        // Acquire: pairs with the release in `set_fed`; what was handed before is seen below.
-        let fed = Lsn::new(self.fed.load(Ordering::Acquire));
-        let flushed = self.flushed();
-        if flushed >= self.handed() { flushed.max(fed) } else { flushed }
+        self.progress.flushed_through()
     }
 
     /// The caller marks, also if there is no report yet: with the report's own mark, the later of
     /// the two looks sees both.
     pub(crate) fn set_fed(&self, lsn: Lsn) {
-        // Release: pairs with the acquire in `flushed_through`.
-        self.fed.store(lsn.as_u64(), Ordering::Release);
+        self.progress.set_fed(lsn);
     }
 
     pub(crate) fn raise_flushed(&self, lsn: Lsn) {
-        // Release: pairs with the acquire in `flushed`. A maximum, because an incarnation may
-        // report from several threads and reports are cumulative.
-        self.flushed.fetch_max(lsn.as_u64(), Ordering::Release);
+        self.progress.raise_flushed(lsn);
     }
 
     pub(crate) fn handed(&self) -> Lsn {
-        // Relaxed: the consumer's own side wrote it before the handler ran; the sweep looks again.
-        Lsn::new(self.handed.load(Ordering::Relaxed))
+        self.progress.handed()
     }
 
     pub(crate) fn set_handed(&self, lsn: Lsn) {
-        // Relaxed: one writer; see `handed`. A reporter on another thread learned of the commit
-        // from the handler, by whatever means orders the two.
-        self.handed.store(lsn.as_u64(), Ordering::Relaxed);
+        self.progress.set_handed(lsn);
     }
 
     /// Takes a report that was made outside the handler.
@@ -239,14 +221,11 @@ impl Mailbox {
     }
 
     pub(crate) fn has_gap(&self) -> bool {
-        // Acquire: pairs with the release in `set_gap`; who sees the gap, and only then drains,
-        // drains all that was sent before it.
-        self.gap.load(Ordering::Acquire)
+        self.gap.is_there()
     }
 
     pub(crate) fn set_gap(&self, gap: bool) {
-        // Release: pairs with the acquire in `has_gap`.
-        self.gap.store(gap, Ordering::Release);
+        self.gap.set(gap);
     }
 
     pub(crate) fn is_closed(&self) -> bool {

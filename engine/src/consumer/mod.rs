@@ -4,11 +4,13 @@
 mod api;
 mod contain;
 mod delivery;
+mod gap;
 mod inline;
 mod link;
 mod mail;
 mod mailbox;
 mod part;
+mod progress;
 mod recent;
 mod seat;
 

@@ -33,14 +33,18 @@ impl Flushed {
 
     /// Publishes the frontier of `shard`, by its own thread.
     pub(crate) fn publish(&self, shard: usize, frontier: Lsn) {
-        if self.frontiers.publish(shard, frontier).is_some() {
-            // Pairs with the fence in `wait`: this load sees the waiter, or it sees the new LSN.
-            fence(Ordering::SeqCst);
-            // Relaxed: the fence orders it.
-            if self.waiters.load(Ordering::Relaxed) > 0 {
-                self.wake_all();
-            }
+        let moved = self.frontiers.publish(shard, frontier).is_some();
+        if moved && self.is_waited_for(|| fence(Ordering::SeqCst)) {
+            self.wake_all();
         }
+    }
+
+    /// Whether somebody waits. The barrier is an argument so that a model can show what it is for.
+    fn is_waited_for(&self, barrier: impl FnOnce()) -> bool {
+        // Pairs with the fence in `enter`: this load sees the waiter, or it sees the new LSN.
+        barrier();
+        // Relaxed: the fence orders it.
+        self.waiters.load(Ordering::Relaxed) > 0
     }
 
     /// The global flushed LSN.
@@ -54,9 +58,7 @@ impl Flushed {
 
     /// Waits until the flushed LSN is at least `lsn`, `ended` says so, or `until`. The LSN then.
     pub(crate) fn wait(&self, lsn: Lsn, until: Instant, ended: impl Fn() -> bool) -> Lsn {
-        self.waiters.fetch_add(1, Ordering::Relaxed);
-        // Pairs with the fence in `publish`.
-        fence(Ordering::SeqCst);
+        self.enter();
         let mut guard = self.lock.lock();
         while self.global() < lsn && !ended() {
             let now = Instant::now();
@@ -70,10 +72,53 @@ impl Flushed {
         self.global()
     }
 
+    /// From here on who moves the LSN wakes. Then look, and sleep only if it is too low.
+    fn enter(&self) {
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        // Pairs with the fence in `is_waited_for`.
+        fence(Ordering::SeqCst);
+    }
+
     /// Has every waiter look again.
     pub(crate) fn wake_all(&self) {
         // The lock, so that nobody is between its look and its sleep.
         drop(self.lock.lock());
         self.moved.notify_all();
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::{Arc, model};
+
+    /// Two shards publish at once, and somebody waits for both.
+    fn publish_and_wait(barrier: fn()) {
+        model::check(move || {
+            let flushed = Arc::new(Flushed::new([1, 1].map(Lsn::new)));
+            let shards = [0, 1].map(|shard| {
+                let flushed = Arc::clone(&flushed);
+                model::spawn(move || {
+                    // As `publish` does it.
+                    let moved = flushed.frontiers.publish(shard, Lsn::new(2)).is_some();
+                    moved && flushed.is_waited_for(barrier)
+                })
+            });
+            flushed.enter();
+            let found = flushed.global() == Lsn::new(2);
+            let woken = shards.map(|shard| shard.join().unwrap());
+            assert!(found || woken.contains(&true), "asleep on what is flushed");
+        });
+    }
+
+    #[test]
+    fn loom_who_waits_for_the_flushed_lsn_is_woken_or_finds_it() {
+        publish_and_wait(|| fence(Ordering::SeqCst));
+    }
+
+    #[test]
+    #[should_panic(expected = "asleep on what is flushed")]
+    fn loom_without_the_fence_who_waits_sleeps_on_what_is_flushed() {
+        publish_and_wait(|| ());
     }
 }

@@ -57,35 +57,47 @@ impl Gate {
 
     /// `shard` has taken a fragment.
     pub(crate) fn leave(&self, shard: usize) {
-        // Relaxed: the fence in `wake` orders it for a publisher that parks.
+        // Relaxed: the fence of `wake` orders it for a publisher that parks.
         self.queued[shard].fetch_sub(1, Ordering::Relaxed);
         self.wake();
     }
 
     /// Wakes the publisher if it waits; to be called after something that it waits for has moved.
     pub(crate) fn wake(&self) {
-        // Pairs with the fence in `wait`: this load sees that it waits, or its look sees the move.
-        fence(Ordering::SeqCst);
-        // Relaxed: the fence orders it.
-        if self.waiting.load(Ordering::Relaxed) {
+        if self.is_waited_at(|| fence(Ordering::SeqCst)) {
             self.unparker.unpark();
         }
     }
 
+    /// Whether the publisher waits. The barrier is an argument so that a model can show what it is
+    /// for.
+    fn is_waited_at(&self, barrier: impl FnOnce()) -> bool {
+        // Pairs with the fence in `say_waiting`: this load sees that it waits, or its look sees the
+        // move.
+        barrier();
+        // Relaxed: the fence orders it.
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Parks the publisher until `ready`.
     pub(crate) fn wait(&self, parker: &Parker, ready: impl Fn() -> bool) {
-        // Relaxed: the fence orders it.
-        self.waiting.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `wake`.
-        fence(Ordering::SeqCst);
+        self.say_waiting();
         while !ready() {
             parker.park_timeout(LOOK);
         }
         self.waiting.store(false, Ordering::Relaxed);
     }
+
+    /// From here on each `wake` unparks. Then look, and park only if it is not ready.
+    fn say_waiting(&self) {
+        // Relaxed: the fence orders it.
+        self.waiting.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `is_waited_at`.
+        fence(Ordering::SeqCst);
+    }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -103,5 +115,64 @@ mod tests {
             assert!(gate.has_room());
             gate.leave(full);
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::super::state::{Phase, State};
+    use super::*;
+    use crate::sync::{Arc, model};
+
+    /// What the publisher waits for: the room that a shard makes, or the engine's end (R16).
+    #[derive(Clone, Copy)]
+    enum Awaits {
+        Room,
+        End,
+    }
+
+    /// The publisher waits while what it waits for comes, and then there is silence.
+    fn move_and_wait(awaits: Awaits, barrier: fn()) {
+        model::check(move || {
+            let both = Arc::new((Gate::new(1, 1), State::new()));
+            let (gate, state) = &*both;
+            gate.enter(0);
+            let mover = {
+                let both = Arc::clone(&both);
+                model::spawn(move || {
+                    let (gate, state) = &*both;
+                    match awaits {
+                        // As `leave` does it.
+                        Awaits::Room => {
+                            gate.queued[0].fetch_sub(1, Ordering::Relaxed);
+                        }
+                        Awaits::End => state.advance(Phase::Stopping),
+                    }
+                    gate.is_waited_at(barrier)
+                })
+            };
+            gate.say_waiting();
+            let ready = gate.has_room() || state.phase() != Phase::Running;
+            let is_woken = mover.join().unwrap();
+            assert!(ready || is_woken, "publish waits for nothing");
+        });
+    }
+
+    #[test]
+    fn loom_publish_is_woken_by_room_and_by_the_end() {
+        move_and_wait(Awaits::Room, || fence(Ordering::SeqCst));
+        move_and_wait(Awaits::End, || fence(Ordering::SeqCst));
+    }
+
+    #[test]
+    #[should_panic(expected = "publish waits for nothing")]
+    fn loom_without_the_fence_publish_waits_for_room_that_is_there() {
+        move_and_wait(Awaits::Room, || ());
+    }
+
+    #[test]
+    #[should_panic(expected = "publish waits for nothing")]
+    fn loom_without_the_fence_publish_waits_for_an_engine_that_has_ended() {
+        move_and_wait(Awaits::End, || ());
     }
 }

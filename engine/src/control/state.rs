@@ -81,3 +81,43 @@ impl State {
         self.check().err().unwrap_or(Failure::Stopped)
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::{Arc, AtomicBool, model};
+
+    /// A shard leaves something for the runners and ends, and then the engine has ended; a runner
+    /// looks for work, and asks for the end before that or after it.
+    fn leave_and_look(asks_first: bool) {
+        model::check(move || {
+            let both = Arc::new((State::new(), AtomicBool::new(false)));
+            let stopper = {
+                let both = Arc::clone(&both);
+                model::spawn(move || {
+                    let (state, left) = &*both;
+                    left.store(true, Ordering::Relaxed);
+                    state.advance(Phase::Ended);
+                })
+            };
+            let (state, left) = &*both;
+            let has_ended = || state.phase() == Phase::Ended;
+            let ended = asks_first && has_ended();
+            let found = left.load(Ordering::Relaxed);
+            let ends = ended || (!asks_first && has_ended());
+            assert!(!ends || found, "the last runner has ended, and something is left");
+            stopper.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_who_asks_for_the_end_before_it_looks_leaves_nothing_behind() {
+        leave_and_look(true);
+    }
+
+    #[test]
+    #[should_panic(expected = "something is left")]
+    fn loom_who_looks_before_it_asks_for_the_end_leaves_something_behind() {
+        leave_and_look(false);
+    }
+}

@@ -216,9 +216,11 @@ fn seal(control: &Control, log: &Log) {
 fn run(control: &Control, mut runner: Runner) {
     let shared = Arc::clone(runner.shared());
     while !shared.is_replaced() && control.state.poisoned().is_none() {
+        // Before it looks: what the shards have left by their end is found then.
+        let ended = control.state.phase() == Phase::Ended;
         match runner.run_one() {
             Ok(true) => {}
-            Ok(false) if control.state.phase() == Phase::Ended => return,
+            Ok(false) if ended => return,
             Ok(false) => runner.rest(),
             Err(error) => control.poison(&error.to_string()),
         }

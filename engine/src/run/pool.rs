@@ -186,14 +186,19 @@ impl Pool {
 
     /// Wakes a runner, if one rests.
     pub(crate) fn ring(&self) {
-        // Pairs with the fence in `rest`: either the runner's last look finds what was pushed, or
-        // this load sees that it rests.
-        fence(Ordering::SeqCst);
-        // Relaxed: the fence orders it.
-        if self.idle.load(Ordering::Relaxed) > 0 {
+        if self.is_rested_in(|| fence(Ordering::SeqCst)) {
             // Full: as many wakes as there are runners are on their way.
             let _ = self.bell.try_send(());
         }
+    }
+
+    /// Whether a runner rests. The barrier is an argument so that a model can show what it is for.
+    fn is_rested_in(&self, barrier: impl FnOnce()) -> bool {
+        // Pairs with the fence in `say_resting`: either the runner's last look finds what was
+        // pushed, or this load sees that it rests.
+        barrier();
+        // Relaxed: the fence orders it.
+        self.idle.load(Ordering::Relaxed) > 0
     }
 
     /// Wakes all runners, to look at the engine's state.
@@ -203,14 +208,19 @@ impl Pool {
 
     /// Sleeps until there is work; `look` is asked a last time before.
     pub(crate) fn rest(&self, look: impl FnOnce() -> bool) {
-        self.idle.fetch_add(1, Ordering::Relaxed);
-        // Pairs with the fence in `ring`.
-        fence(Ordering::SeqCst);
+        self.say_resting();
         if !look() {
             // A time-out is no error: look again.
             let _ = self.rest.recv_timeout(REST);
         }
         self.idle.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// From here on each `ring` rings. Then look, and sleep only if there is nothing.
+    fn say_resting(&self) {
+        self.idle.fetch_add(1, Ordering::Relaxed);
+        // Pairs with the fence in `is_rested_in`.
+        fence(Ordering::SeqCst);
     }
 
     pub(super) fn has_work(&self) -> bool {
@@ -243,5 +253,41 @@ fn steal<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
             Steal::Empty => return None,
             Steal::Retry => {}
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::{AtomicBool, model};
+
+    /// Two push at once while a runner goes to rest. A flag stands for each queue.
+    fn push_and_rest(barrier: fn()) {
+        model::check(move || {
+            let pool = Arc::new(Pool::new(Vec::new(), 1));
+            let queues = Arc::new([0, 1].map(|_| AtomicBool::new(false)));
+            let pushers = [0, 1].map(|queue| {
+                let (pool, queues) = (Arc::clone(&pool), Arc::clone(&queues));
+                model::spawn(move || {
+                    queues[queue].store(true, Ordering::Relaxed);
+                    pool.is_rested_in(barrier)
+                })
+            });
+            pool.say_resting();
+            let found = queues.iter().any(|queue| queue.load(Ordering::Relaxed));
+            let rung = pushers.map(|pusher| pusher.join().unwrap());
+            assert!(found || rung.contains(&true), "all rest, and there is work");
+        });
+    }
+
+    #[test]
+    fn loom_a_runner_that_goes_to_rest_is_woken_or_finds_the_work() {
+        push_and_rest(|| fence(Ordering::SeqCst));
+    }
+
+    #[test]
+    #[should_panic(expected = "all rest, and there is work")]
+    fn loom_without_the_fence_all_runners_rest_on_work() {
+        push_and_rest(|| ());
     }
 }
