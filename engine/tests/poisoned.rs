@@ -13,9 +13,26 @@ use support::*;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Level, Metadata, Subscriber};
 use walfan::{
-    Ack, AddError, ConsumerSpec, Event, Failure, FloorRaiseError, Health, Lsn, Offset, PgSnapshot,
-    PublishError, ReadError, SnapshotError, TryPublishError, WaitError,
+    Ack, AddError, Consumer, ConsumerError, ConsumerSpec, Context, Delivery, Event, Failure,
+    FloorRaiseError, Health, Lsn, Offset, PgSnapshot, PublishError, ReadError, Reporter,
+    SnapshotError, Start, Started, TryPublishError, WaitError,
 };
+
+/// Holds on to its mailbox by a reporter, and counts for as long as it is there.
+struct Keeps {
+    reporter: Reporter,
+    _counts: Arc<()>,
+}
+
+impl Consumer for Keeps {
+    fn handle(
+        &mut self,
+        delivery: &Delivery<'_>,
+        _: &mut Context<'_>,
+    ) -> Result<(), ConsumerError> {
+        Ok(self.reporter.flushed(delivery.commit_lsn())?)
+    }
+}
 
 /// Panics at the first warning of the engine's: it is said by the shard's thread.
 struct Explodes(AtomicBool);
@@ -59,6 +76,18 @@ fn r16_a_panic_of_an_engines_thread_poisons_and_wakes_everybody() {
     });
     let dies = recorder(Placement::Mailbox, Ack::Log, &Seen::default(), script);
     engine.add_shape(shape("kind = 'dies'"), dies).unwrap();
+    let kept = Arc::new(());
+    for placement in PLACEMENTS {
+        // In both shards.
+        for _ in 0..2 {
+            let keeps = Arc::clone(&kept);
+            let spec = placed(placement, Ack::Consumer, move |start: &Start<'_>| {
+                let consumer = Keeps { reporter: start.reporter(), _counts: Arc::clone(&keeps) };
+                Ok(Started::new(Box::new(consumer), start.resume()))
+            });
+            engine.add_shape(shape(""), spec).unwrap();
+        }
+    }
     publish_rows(&mut publisher, &items, 1..5, "a");
     let waited = thread::scope(|scope| {
         let waiting = scope.spawn(|| engine.wait_flushed(Lsn::new(4), LONG));
@@ -98,5 +127,6 @@ fn r16_a_panic_of_an_engines_thread_poisons_and_wakes_everybody() {
     assert!(matches!(engine.health(), Health::Red { .. }));
     wait_for(&engine, |event| matches!(event, Event::Poisoned { .. }));
     assert_eq!(engine.flushed_lsn(), Lsn::ZERO);
+    wait_until("consumers and factories are dropped", || Arc::strong_count(&kept) == 1);
     told(&engine.shutdown(LONG).unwrap_err());
 }

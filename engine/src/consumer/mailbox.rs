@@ -2,7 +2,6 @@
 //! the sweep. Every word in it has one meaning, and each incarnation has a mailbox of its own, so a
 //! late word of an older one cannot be mistaken for its successor's (R6).
 
-use super::contain::drop_contained;
 use super::delivery::ReportError;
 use super::gap::Gap;
 use super::link::ShardLink;
@@ -292,13 +291,6 @@ impl Mailbox {
     pub(crate) fn take_lease(&self) -> Duration {
         // Relaxed: see `extend_lease`.
         Duration::from_millis(self.lease_ms.swap(0, Ordering::Relaxed))
-    }
-}
-
-impl Drop for Mailbox {
-    fn drop(&mut self) {
-        // Nobody came to retire it: the engine has failed.
-        drop_contained(self.seat.take());
     }
 }
 

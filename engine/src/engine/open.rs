@@ -10,7 +10,7 @@ use super::threads::{self, Parts, SealPart, SyncPart};
 use super::{Engine, EngineLimits, Inner, ShardDoor};
 use crate::catalog::{Catalog, CatalogError, Entry, Held, Mended};
 use crate::consumer::{Foreign, Member, Recent, ShardLink};
-use crate::control::Control;
+use crate::control::{Control, Phase};
 use crate::feed::Feeder;
 use crate::log::{
     BLOCK_BYTES_MAX, Directory, Encoder, Floor, Log, RecoverError, Recovered, RecoveredShape,
@@ -72,7 +72,9 @@ pub(super) struct Assembly {
 /// Starts an engine. The settings are in range.
 pub(super) fn start(builder: &Builder) -> Result<(Engine, Publisher), StartError> {
     let Assembly { inner, parts } = assemble(builder, Instant::now())?;
-    let threads = threads::start(&inner.control, &inner.pool, parts)?;
+    let threads = threads::start(&inner.control, &inner.pool, parts);
+    // Those that were started before one that was not.
+    let threads = threads.inspect_err(|_| inner.control.state.advance(Phase::Ended))?;
     let publisher = Publisher::new(Arc::clone(&inner));
     Ok((Engine { inner, threads: Mutex::new(Some(threads)) }, publisher))
 }

@@ -215,10 +215,14 @@ fn seal(control: &Control, log: &Log) {
 
 fn run(control: &Control, mut runner: Runner) {
     let shared = Arc::clone(runner.shared());
-    while !shared.is_replaced() && control.state.poisoned().is_none() {
+    while !shared.is_replaced() {
         // Before it looks: what the shards have left by their end is found then.
         let ended = control.state.phase() == Phase::Ended;
-        match runner.run_one() {
+        let worked = match control.state.poisoned() {
+            None => runner.run_one(),
+            Some(_) => Ok(runner.clear_one()),
+        };
+        match worked {
             Ok(true) => {}
             Ok(false) if ended => return,
             Ok(false) => runner.rest(),

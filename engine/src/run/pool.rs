@@ -2,7 +2,7 @@
 //! and factories, replays and drops have a lane of their own that goes first.
 
 use super::runner::RunnerShared;
-use crate::consumer::{Factory, Foreign, Mail, Mailbox, Part, Seat, Tally};
+use crate::consumer::{Factory, Foreign, Mail, Mailbox, Part, Seat, Tally, drop_contained};
 use crate::feed::Feeder;
 use crate::sync::{AtomicUsize, Ordering, fence};
 use crate::words::{Lsn, Offset};
@@ -243,6 +243,19 @@ impl Pool {
         }
         let roster = self.roster.read();
         roster.runners.iter().find_map(|runner| steal(|| runner.stealer.steal()))
+    }
+}
+
+impl Drop for Pool {
+    /// Nobody is left to run what is queued. What was let go is dropped here: a consumer that keeps
+    /// its reporter would keep itself.
+    fn drop(&mut self) {
+        let urgent = std::iter::from_fn(|| self.steal_urgent()).filter_map(|task| match task {
+            Urgent::Run(mailbox) => Some(mailbox),
+            Urgent::Start(_) | Urgent::Feed(_) => None,
+        });
+        let batches = std::iter::from_fn(|| steal(|| self.batches.steal())).flatten();
+        urgent.chain(batches).for_each(|mailbox| drop_contained(mailbox.seat().take()));
     }
 }
 

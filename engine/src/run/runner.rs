@@ -110,6 +110,28 @@ impl Runner {
         Ok(true)
     }
 
+    /// Drops one thing that is queued, if it was let go: of an engine that has failed nothing is run
+    /// any more. False: there was none.
+    pub(crate) fn clear_one(&mut self) -> bool {
+        let next = match self.pool.steal_urgent() {
+            // Its factory goes with it.
+            Some(Urgent::Start(_) | Urgent::Feed(_)) => return true,
+            Some(Urgent::Run(mailbox)) => Some(mailbox),
+            None => self.local.pop().or_else(|| self.pool.steal_run(&self.local)),
+        };
+        let Some(mailbox) = next else { return false };
+        let mut left = mailbox.seat().take();
+        while let Some(part) = left {
+            if mailbox.is_closed() {
+                self.retire(&mailbox, *part, Note::Gone);
+                break;
+            }
+            // Its shard comes to its end too, and closes and wakes it.
+            left = mailbox.seat().park(part);
+        }
+        true
+    }
+
     /// Sleeps until there may be work.
     pub(crate) fn rest(&mut self) {
         self.wake_shards();

@@ -74,6 +74,18 @@ impl Shard {
 
     /// Lets every consumer go, and says where the shard ended.
     pub(crate) fn finish(mut self) -> ShardEnd {
+        let owing = self.let_go();
+        self.show_tally();
+        ShardEnd {
+            durable: self.log.durable_commit().max(self.commit.durable),
+            flushed: self.owed.consumers.frontier(),
+            owing,
+        }
+    }
+
+    /// Takes every shape out, and has its consumer dropped. The shapes that the flushed LSN still
+    /// waits for.
+    fn let_go(&mut self) -> Vec<Handle> {
         let mut owing = Vec::new();
         for slot in self.slots.all() {
             let Some(entry) = self.slots.remove(slot) else { continue };
@@ -88,11 +100,14 @@ impl Shard {
             }
         }
         self.wakes.flush(&self.pool);
-        self.show_tally();
-        ShardEnd {
-            durable: self.log.durable_commit().max(self.commit.durable),
-            flushed: self.owed.consumers.frontier(),
-            owing,
-        }
+        owing
+    }
+}
+
+impl Drop for Shard {
+    /// Also of a shard that has failed: a consumer that keeps its reporter keeps the mailbox in which
+    /// it lies, so neither goes by itself.
+    fn drop(&mut self) {
+        drop(self.let_go());
     }
 }

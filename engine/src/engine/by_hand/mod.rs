@@ -4,6 +4,7 @@
 
 mod batches;
 mod deaths;
+mod ends;
 mod initial;
 mod news;
 mod order;

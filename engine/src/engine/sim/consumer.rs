@@ -175,6 +175,7 @@ impl World {
             let deaths = seen.deaths - u32::from(std::mem::take(&mut seen.was_alive));
             seen.doomed = deaths >= DEATHS_MAX || !seen.spec.prompt;
             (seen.alive, seen.deaths, seen.given_up) = (false, 0, 0);
+            (seen.reporter, seen.zombie) = (None, None);
         }
     }
 
@@ -186,13 +187,7 @@ impl World {
 
     /// The process is about to be killed.
     pub(super) fn before_crash(&self) {
-        let mut held = Vec::new();
-        for seen in self.shapes.lock().values_mut() {
-            seen.was_alive = seen.alive;
-            held.extend([seen.reporter.take(), seen.zombie.take()]);
-        }
-        // Outside the lock: what they hold may be the last of a consumer.
-        drop(held);
+        self.shapes.lock().values_mut().for_each(|seen| seen.was_alive = seen.alive);
     }
 
     pub(super) fn condemned(&self, handle: Handle, cause: &str) {

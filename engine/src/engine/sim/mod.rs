@@ -106,6 +106,7 @@ pub fn simulate(seed: u64) -> Result<Outcome, Failure> {
         let mut sim = Sim::new(seed);
         (0..STEPS).for_each(|_| sim.step());
         sim.settle();
+        sim.end();
         sim.outcome
     };
     let caught = catch_unwind(AssertUnwindSafe(run));
@@ -267,7 +268,7 @@ impl Sim {
     fn crash(&mut self) {
         self.world.before_crash();
         self.count_deaths();
-        self.life = None;
+        self.end();
         self.loads.clear();
         self.again.clear();
         self.world.all_dead();
@@ -301,6 +302,12 @@ impl Sim {
             }
         }
         self.check_starts();
+    }
+
+    /// The process is gone, and with it every consumer and factory, wherever it lay.
+    fn end(&mut self) {
+        self.life = None;
+        assert_eq!(Arc::strong_count(&self.world), 1, "a consumer or a factory is left behind");
     }
 
     fn count_deaths(&mut self) {
