@@ -77,7 +77,7 @@ impl Living {
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) relation: Arc<Relation>,
-    /// The stream has shown that it is not so any more.
+    /// The stream has shown that it is not so, and has not shown since that it is.
     pub(crate) outdated: bool,
 }
 
@@ -125,12 +125,13 @@ impl Registry {
         self.relations.write().insert(relation.table.clone(), known);
     }
 
-    /// The stream has shown that the table is not as `relation` says. An announcement that came
-    /// since stands.
-    pub(crate) fn outdate(&self, relation: &Arc<Relation>) {
-        if let Some(known) = self.relations.write().get_mut(&relation.table) {
-            known.outdated |= Arc::ptr_eq(&known.relation, relation);
-        }
+    /// The stream has shown that the table is not as `relation` says, or (not `outdated`) that it is.
+    /// An announcement that came since stands. False: there is one.
+    pub(crate) fn mark(&self, relation: &Arc<Relation>, outdated: bool) -> bool {
+        let mut relations = self.relations.write();
+        let known = relations.get_mut(&relation.table);
+        let known = known.filter(|known| Arc::ptr_eq(&known.relation, relation));
+        known.map(|known| known.outdated = outdated).is_some()
     }
 
     pub(crate) fn relation(&self, table: &TableName) -> Option<Known> {

@@ -109,8 +109,12 @@ pub enum AddError {
         /// What is wrong, and where.
         source: ColumnsError,
     },
-    /// The table is not any more as it was announced.
-    #[error("table {table} was altered: announce it again with Engine::learn, then add the shape")]
+    /// Where the stream is, the table is not as it was announced last: not any more, not yet, or it
+    /// was announced anew while the shape was added.
+    #[error(
+        "table {table} was altered: add the shape again, and if the stream has no change of the \
+         table in the form in which it was announced, announce it again with Engine::learn before"
+    )]
     Altered {
         /// The table.
         table: TableName,

@@ -20,6 +20,8 @@ struct Against {
     versions: Vec<Arc<Relation>>,
     /// The table is the same, but not its key.
     rekeyed: bool,
+    /// What was contradicted before, and is so after all.
+    confirmed: Vec<Arc<Relation>>,
 }
 
 /// See the file's head. Holds nothing of a table whose last shape has left.
@@ -32,6 +34,9 @@ pub(super) struct Tables {
     /// The last announcement that all shapes were found to agree with: most changes are of the same
     /// table as the one before, and cost a look at a pointer.
     agreed: Option<Arc<Relation>>,
+    /// What was announced last of a table and contradicted here by a change: it may be ahead of the
+    /// stream, and then one comes that agrees with it. At most one of each name.
+    contradicted: Vec<Arc<Relation>>,
 }
 
 impl Tables {
@@ -102,7 +107,15 @@ impl Tables {
             concerned && !is_same(&known.relation, relation)
         });
         let versions = against.map(|known| Arc::clone(&known.relation)).collect();
-        Against { versions, rekeyed }
+        let agrees = |known: &mut Arc<Relation>| is_same(known, relation);
+        let confirmed = self.contradicted.extract_if(.., agrees).collect();
+        Against { versions, rekeyed, confirmed }
+    }
+
+    /// What was announced last is contradicted by a change.
+    fn contradict(&mut self, announced: &Arc<Relation>) {
+        self.contradicted.retain(|known| known.table != announced.table);
+        self.contradicted.push(Arc::clone(announced));
     }
 }
 
@@ -112,9 +125,12 @@ impl Shard {
     /// that is routed to begins after the change, so none of them is ahead of it in a replay.
     #[inline]
     pub(super) fn notice_relation(&mut self, relation: &Arc<Relation>) {
-        let Against { versions, rekeyed } = self.tables.against(relation);
+        let Against { versions, rekeyed, confirmed } = self.tables.against(relation);
         for outdated in versions {
             self.end_version(&outdated, relation);
+        }
+        for announced in confirmed {
+            self.control.registry.mark(&announced, false);
         }
         if rekeyed {
             self.end_rekeyed(relation);
@@ -150,8 +166,10 @@ impl Shard {
             format!("is another one now (OID {}, was {})", by.oid, outdated.oid)
         };
         let cause = format!("table {} {what}: add the shape again", outdated.table);
-        // Who compiles against the same announcement from here on is refused.
-        self.control.registry.outdate(outdated);
+        // Who compiles against the same announcement is refused, until a change agrees with it.
+        if self.control.registry.mark(outdated, true) {
+            self.tables.contradict(outdated);
+        }
         self.invalidate_routed(outdated.oid, &cause, |cold| {
             is_same(&cold.shape.relation, outdated)
         });

@@ -117,6 +117,51 @@ fn nothing_is_kept_of_a_table_whose_last_shape_has_left() {
     assert_eq!((hand.living(), hand.pump.versions()), (vec![], 0));
 }
 
+/// A table may be announced ahead of the stream: what comes in the old form ends who came for the new
+/// one, and nobody is refused any more when the stream is there.
+#[test]
+fn c18_a_table_that_is_announced_too_early_takes_shapes_again_when_it_is_so() {
+    let mut hand = ByHand::with(Engine::builder());
+    let alters = |commit: u64| {
+        let mut transaction = TransactionBuilder::new(1, Lsn::new(commit));
+        transaction.insert(&relation(1), [Value::Text(b"1")]).unwrap();
+        let old = transaction.cut();
+        transaction.insert(&relation(2), [Value::Text(b"1"), Value::Null]).unwrap();
+        (old, transaction.commit(Lsn::new(commit + 1)))
+    };
+    let (early, _) = hand.add();
+    hand.run();
+    let (old, new) = alters(1);
+    hand.publisher.publish(old).unwrap();
+    hand.pump();
+    let definition = ShapeDefinition::table(relation(2).table.clone());
+    let add = |hand: &ByHand| {
+        let handle = Handle::new(hand.inner.take_handles(1));
+        hand.inner.prepare(handle, definition.clone(), ConsumerSpec::Log).map(|_| ())
+    };
+    let refused = add(&hand).unwrap_err();
+    assert!(matches!(refused, AddError::Altered { .. }), "{refused}");
+    hand.publisher.publish(new).unwrap();
+    hand.run();
+    assert!(add(&hand).is_ok(), "the stream is as far as what is known, and {early} has ended");
+    // Nor is who comes between the announcement and what it was about.
+    let (old, new) = alters(2);
+    hand.publisher.publish(old).unwrap();
+    hand.publisher.publish(new).unwrap();
+    let (late, added) = hand.add();
+    hand.publish(3..=3);
+    hand.run();
+    assert_eq!((added.try_recv(), hand.living()), (Ok(Ok(1)), vec![late]));
+    assert_eq!(hand.counters().logged.get(), 1);
+    // Who announces nothing is told so, until there is a change as was announced.
+    hand.publisher.publish(row(&relation(1), 4)).unwrap();
+    hand.run();
+    assert!(add(&hand).is_err());
+    hand.publish(5..=5);
+    hand.run();
+    assert!(add(&hand).is_ok());
+}
+
 /// R3: one shard takes its part, the other one has no slot left to give.
 #[test]
 fn r03_what_one_shard_took_goes_if_another_one_refuses() {

@@ -208,17 +208,11 @@ impl World {
         });
     }
 
-    /// Its table was altered between its compilation and its place in the stream.
+    /// Its table was announced anew between its compilation and its place in the stream.
     pub(super) fn refused(&self, handle: Handle, versions: &[u32]) {
         self.with(handle, |seen| {
             let Spec { wanted, version, .. } = seen.spec;
-            // Announced is what a fragment ends with that may hold rows of before too.
-            let place = self.transactions.partition_point(|t| t.commit < seen.first.commit);
-            let alters = self.transactions[place.saturating_sub(2)..]
-                .iter()
-                .take(4)
-                .any(|t| t.alters(wanted.table));
-            let just = versions[wanted.table] != version || seen.end.is_some() || alters;
+            let just = versions[wanted.table] != version;
             assert!(just, "{handle} was refused for nothing: {seen:?}");
             seen.gone = true;
         });

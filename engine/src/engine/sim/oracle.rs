@@ -45,7 +45,7 @@ pub(super) fn relation(table: usize, version: u32) -> Arc<Relation> {
     Arc::new(Relation::new(16_384 + table as u32, table_name(table), columns))
 }
 
-pub(super) fn table_name(table: usize) -> TableName {
+fn table_name(table: usize) -> TableName {
     TableName::new("public", &format!("table_{table}"))
 }
 
@@ -248,12 +248,6 @@ impl Transaction {
             change.table == table && (truncates || change.version != version)
         });
         index.map(|index| Offset::new(self.commit, index as u64 * Offset::OP_STEP))
-    }
-
-    /// Whether it shows more than one version of `table`.
-    pub(super) fn alters(&self, table: usize) -> bool {
-        let changes = self.changes.iter().filter(|change| change.table == table);
-        changes.clone().any(|change| changes.clone().any(|other| other.version != change.version))
     }
 
     /// The last version of `table` that it shows.

@@ -196,6 +196,9 @@ impl Assembler {
     /// the pointer that is known: a table has one identity in the engine while it is not altered.
     /// It is passed on all the same: its name may have been that of another table meanwhile, whose
     /// rows were sent again.
+    ///
+    /// One that says something new stands between two fragments: a shape that is added once it is
+    /// known comes after all rows that look otherwise.
     fn relation(&mut self, message: &RelationMessage<'_>, out: &mut VecDeque<Assembled>) {
         let known = self.known.get(&message.oid);
         let relation = match known {
@@ -203,6 +206,11 @@ impl Assembler {
             known => Arc::new(build(message, known.map(|known| &**known))),
         };
         self.known.insert(message.oid, Arc::clone(&relation));
+        let announced = self.announced.get(&message.oid);
+        let is_new = announced.is_none_or(|announced| !Arc::ptr_eq(announced, &relation));
+        if let Some(open) = self.open.as_mut().filter(|open| is_new && !open.builder.is_empty()) {
+            out.push_back(Assembled::Fragment(Arc::new(open.builder.cut())));
+        }
         out.push_back(Assembled::Relation(Arc::clone(&relation)));
         self.announced.insert(message.oid, relation);
     }

@@ -116,6 +116,25 @@ fn the_catalog_s_key_is_kept_and_an_unchanged_table_keeps_its_pointer() {
     assert_eq!(renamed.columns, learnt.columns);
 }
 
+/// Who is added once the new form is known comes after all rows in the old one (C18).
+#[test]
+fn c18_a_table_s_new_form_stands_between_the_rows_in_the_old_one_and_in_the_new_one() {
+    let mut world = World::with_limit(100);
+    world.send(begin(100)).unwrap();
+    for name in ["items", "items", "renamed"] {
+        world.send(announce(ITEMS, name)).unwrap();
+        world.send(insert(ITEMS)).unwrap();
+    }
+    world.send(commit(100)).unwrap();
+    let made = world.out.iter().map(|made| match made {
+        Assembled::Begin => "begin".to_owned(),
+        Assembled::Relation(relation) => relation.table.name.to_string(),
+        Assembled::Fragment(fragment) => format!("{} rows", fragment.len()),
+    });
+    let made: Vec<_> = made.collect();
+    assert_eq!(made, ["begin", "items", "items", "2 rows", "renamed", "1 rows"]);
+}
+
 #[test]
 fn an_update_without_the_old_row_names_the_table_and_the_way_out() {
     let mut world = World::with_limit(100);
