@@ -125,8 +125,8 @@ impl Registry {
         self.relations.write().insert(relation.table.clone(), known);
     }
 
-    /// The stream has shown that the table is not as `relation` says, or (not `outdated`) that it is.
-    /// An announcement that came since stands. False: there is one.
+    /// The stream has shown that the table is not as `relation` says, or (not `outdated`) that it
+    /// is. An announcement that came since stands. False: there is one.
     pub(crate) fn mark(&self, relation: &Arc<Relation>, outdated: bool) -> bool {
         let mut relations = self.relations.write();
         let known = relations.get_mut(&relation.table);

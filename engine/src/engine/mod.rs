@@ -101,8 +101,9 @@ impl Engine {
     /// Announces a table, so that shapes on it can be added. Announcing it again replaces what was
     /// known; shapes that exist notice an altered table when its next change comes.
     ///
-    /// An altered table is best announced between the fragments with its last change in the old form
-    /// and its first in the new one: a shape that is added before a change in the old form ends there.
+    /// An altered table is best announced between the fragments with its last change in the old
+    /// form and its first in the new one: a shape that is added before a change in the old form
+    /// ends there.
     pub fn learn(&self, relation: Arc<Relation>) {
         self.inner.control.registry.learn(relation);
     }

@@ -110,8 +110,8 @@ impl Runner {
         Ok(true)
     }
 
-    /// Drops one thing that is queued, if it was let go: of an engine that has failed nothing is run
-    /// any more. False: there was none.
+    /// Drops one thing that is queued, if it was let go: of an engine that has failed nothing is
+    /// run any more. False: there was none.
     pub(crate) fn clear_one(&mut self) -> bool {
         let next = match self.pool.steal_urgent() {
             // Its factory goes with it.

@@ -105,8 +105,8 @@ impl Shard {
 }
 
 impl Drop for Shard {
-    /// Also of a shard that has failed: a consumer that keeps its reporter keeps the mailbox in which
-    /// it lies, so neither goes by itself.
+    /// Also of a shard that has failed: a consumer that keeps its reporter keeps the mailbox in
+    /// which it lies, so neither goes by itself.
     fn drop(&mut self) {
         drop(self.let_go());
     }

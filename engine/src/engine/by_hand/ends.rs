@@ -1,5 +1,6 @@
-//! Ends: a consumer that keeps its own reporter keeps the mailbox in which it lies, and so itself. It
-//! is dropped all the same when its shape or its engine ends, however that is and wherever it lies.
+//! Ends: a consumer that keeps its own reporter keeps the mailbox in which it lies, and so itself.
+//! It is dropped all the same when its shape or its engine ends, however that is and wherever it
+//! lies.
 
 use super::*;
 

@@ -117,8 +117,8 @@ fn nothing_is_kept_of_a_table_whose_last_shape_has_left() {
     assert_eq!((hand.living(), hand.pump.versions()), (vec![], 0));
 }
 
-/// A table may be announced ahead of the stream: what comes in the old form ends who came for the new
-/// one, and nobody is refused any more when the stream is there.
+/// A table may be announced ahead of the stream: what comes in the old form ends who came for the
+/// new one, and nobody is refused any more when the stream is there.
 #[test]
 fn c18_a_table_that_is_announced_too_early_takes_shapes_again_when_it_is_so() {
     let mut hand = ByHand::with(Engine::builder());
