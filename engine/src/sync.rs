@@ -17,7 +17,7 @@ pub(crate) use loom::sync::atomic::{
 /// What the models use beside the atomics.
 #[cfg(all(test, loom))]
 pub(crate) mod model {
-    pub(crate) use loom::thread::{JoinHandle, spawn};
+    pub(crate) use loom::thread::spawn;
 
     /// Forced switches between threads in one execution. Known bugs of this kind show at 2; the
     /// models that fail on purpose, each without its fence, prove that the bound lets them.

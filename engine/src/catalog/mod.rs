@@ -43,7 +43,7 @@ impl Held {
     }
 
     /// The shapes that it knows.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn handles(&self) -> Vec<Handle> {
         self.shapes.keys().map(|handle| Handle::new(*handle)).collect()
     }

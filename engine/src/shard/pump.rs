@@ -99,7 +99,7 @@ impl Pump {
     }
 
     /// How many meanings of tables the shard's shapes go by.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn versions(&self) -> usize {
         self.shard.versions()
     }

@@ -138,7 +138,7 @@ impl Shard {
     }
 
     /// How many meanings of tables its shapes go by.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn versions(&self) -> usize {
         self.tables.versions.values().map(Vec::len).sum()
     }
