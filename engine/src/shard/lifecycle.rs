@@ -263,9 +263,6 @@ impl Shard {
         let Beside { initial, attended } = *entry.cold.beside.take().unwrap_or_default();
         let mut mailboxes = attended.map(|attended| attended.hung).unwrap_or_default();
         mailboxes.extend(elsewhere);
-        if initial.is_awaited() {
-            self.log.claims().release(slot);
-        }
         let leaving = Leaving { handle, state, initial, mailboxes, durable: false };
         self.leaving.insert(slot, leaving);
         self.commit.when_durable(OnSync::Left(slot));
@@ -324,6 +321,10 @@ impl Shard {
         self.counters().shapes.sub(1);
         if let Some(leaving) = self.leaving.get_mut(&slot) {
             leaving.durable = true;
+            if leaving.initial.is_awaited() {
+                // Not before: it may be there again after a crash, and await its rows.
+                self.log.claims().release(slot);
+            }
             let (handle, snapshot) = (leaving.handle, leaving.initial.complete().cloned());
             // A keeper that is gone has failed: what it leaves is cleared up at the next start.
             if let Some(gone) = &self.gone {
