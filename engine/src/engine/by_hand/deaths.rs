@@ -95,6 +95,46 @@ fn r12_a_factory_that_was_given_up_and_hangs_holds_up_the_end_alone() {
     assert_eq!((handled.lock().len(), &*dropped.lock()), (2, &vec![2, 1]));
 }
 
+/// R9: who resumes below its last report owes from there again, as far as the LSN has not passed it.
+#[test]
+fn r09_who_resumes_below_its_last_report_takes_it_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (holds, _) = hand.add_with(mailbox(Ack::Consumer, |_, _| Ok(())));
+    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let sees = Arc::clone(&seen);
+    let factory = move |start: &Start<'_>| {
+        let (incarnation, sees) = (start.incarnation(), Arc::clone(&sees));
+        let handle = move |delivery: &Delivery<'_>, context: &mut Context<'_>| {
+            let commit = delivery.commit_lsn().as_u64();
+            match (incarnation, commit) {
+                (1, 6) => return Err("as the test wants".into()),
+                (1, _) | (_, 7) => reports(delivery, context)?,
+                _ => {}
+            }
+            sees.lock().push(commit);
+            Ok(())
+        };
+        // What it had from there on is lost.
+        let lost = Offset::commit_mark(Lsn::new(2));
+        let resume = if incarnation == 1 { start.resume() } else { lost };
+        Ok(Started::new(Box::new(Handler(handle)), resume))
+    };
+    hand.add_with(ConsumerSpec::Mailbox { factory: Arc::new(factory), ack: Ack::Consumer });
+    hand.run();
+    hand.publish(1..=5);
+    hand.run();
+    hand.publish(6..=6);
+    hand.run();
+    assert_eq!((&*seen.lock(), hand.flushed()), (&vec![1, 2, 3, 4, 5, 3, 4, 5, 6], 0));
+    hand.remove(holds);
+    hand.run();
+    assert_eq!(hand.flushed(), 2, "it has reported nothing of the rest again");
+    hand.publish(7..=7);
+    hand.run();
+    assert_eq!(hand.flushed(), 7);
+}
+
 /// R6: a send that finds the channel disconnected and the runner's note tell of one death. Either
 /// is enough.
 #[test]

@@ -118,3 +118,41 @@ fn r15_who_is_overtaken_by_the_cut_on_its_way_is_invalidated() {
     let invalidated = |event: &Event| matches!(event, Event::Invalidated { .. });
     assert!(hand.events().iter().any(invalidated));
 }
+
+/// Who has lost its state needs what the LSN has passed: nothing of that is passed over.
+#[test]
+fn r15_who_took_its_report_back_and_is_overtaken_by_the_cut_is_invalidated() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::with(keeps_nothing(dir.path()));
+    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let sees = Arc::clone(&seen);
+    let factory = move |start: &Start<'_>| {
+        let (incarnation, sees) = (start.incarnation(), Arc::clone(&sees));
+        let handle = move |delivery: &Delivery<'_>, context: &mut Context<'_>| {
+            match (incarnation, delivery.commit_lsn().as_u64()) {
+                (1, 101) => return Err("as the test wants".into()),
+                (1, _) => {}
+                (_, commit) => sees.lock().push(commit),
+            }
+            reports(delivery, context)
+        };
+        Ok(Started::new(Box::new(Handler(handle)), start.first()))
+    };
+    let spec = ConsumerSpec::Mailbox { factory: Arc::new(factory), ack: Ack::Consumer };
+    let (handle, _) = hand.add_with(spec);
+    hand.run();
+    fill(&mut hand, 1, ByHand::run);
+    assert_eq!(hand.flushed(), 100);
+    hand.publish(101..=101);
+    hand.settle();
+    let slot = slot_of(&hand, handle);
+    // Its end, its restart, and what comes of that; before it is fed.
+    while hand.counters().restarts.get() == 0 {
+        assert!(hand.runner.run_one().unwrap());
+        hand.pump();
+    }
+    assert_eq!(thin(&mut hand), 0);
+    assert!(hand.inner.shards[0].log.start_of(slot) > Offset::ZERO);
+    hand.run();
+    assert_eq!((hand.living(), &*seen.lock()), (vec![], &vec![]));
+}

@@ -1,6 +1,8 @@
 //! Thinning: what shapes keep and lose of old files equals what a list says; a power cut and a
 //! failure at each operation of the disk leave a log that is whole; readers beside it miss nothing.
 
+mod again;
+
 use super::super::header::Identity;
 use super::super::segments::Segments;
 use super::super::{

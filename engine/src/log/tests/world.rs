@@ -276,14 +276,19 @@ impl World {
 
     /// A transaction of one row for `slots`, durable at once.
     pub(super) fn deliver(&mut self, commit: u64, slots: &[u32]) {
+        self.log_row(commit, slots);
+        let batch = self.take();
+        self.syncer.commit(&batch).unwrap();
+    }
+
+    /// The same without a sync: it comes with the next one.
+    pub(super) fn log_row(&mut self, commit: u64, slots: &[u32]) {
         let mut builder = TransactionBuilder::new(1, Lsn::new(commit));
         builder.insert(&self.relations[0], [Value::Text(&[b'x'; 50]), Value::Null]).unwrap();
         let slots = slots.iter().copied().map(Slot::new).collect();
         let as_is = Targets { slots, ..Targets::default() };
         let routed = Routed { as_is, ..Routed::default() };
         self.encoder.fragment(&builder.commit(Lsn::new(commit + 1)), &[routed]).unwrap();
-        let batch = self.take();
-        self.syncer.commit(&batch).unwrap();
     }
 
     /// The slots that got something with the last sync.
