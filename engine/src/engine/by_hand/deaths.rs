@@ -95,7 +95,8 @@ fn r12_a_factory_that_was_given_up_and_hangs_holds_up_the_end_alone() {
     assert_eq!((handled.lock().len(), &*dropped.lock()), (2, &vec![2, 1]));
 }
 
-/// R9: who resumes below its last report owes from there again, as far as the LSN has not passed it.
+/// R9: who resumes below its last report owes from there again, as far as the LSN has not passed
+/// it.
 #[test]
 fn r09_who_resumes_below_its_last_report_takes_it_back() {
     let dir = tempfile::tempdir().unwrap();
