@@ -29,6 +29,7 @@ impl Sim {
             Ok(()) => {
                 self.pending.remove(0);
                 self.after = self.after.max(commit);
+                self.sent.insert(commit);
                 self.published = self.published.max(commit);
                 self.outcome.transactions += u64::from(self.pending.is_empty());
             }

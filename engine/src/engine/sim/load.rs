@@ -115,7 +115,7 @@ impl Sim {
             return None;
         }
         // Of what came in earlier lives alone the shard has no numbers.
-        let known = |commit: &Lsn| *commit > self.opened_at && *commit <= came;
+        let known = |commit: &Lsn| *commit <= came && self.sent.contains(commit);
         assert_eq!(unshown.find(known), None, "{handle} has lost something");
         answered.unwrap();
         let inner = Arc::clone(&self.life().inner);

@@ -34,7 +34,7 @@ use crossbeam_channel::Receiver;
 use life::Life;
 use load::Load;
 use oracle::{Rng, TABLES, Transaction};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -139,8 +139,9 @@ struct Sim {
     /// The clock of who thins goes ahead by so much.
     ahead: Duration,
     life: Option<Life>,
-    /// What came before is known to no shard of this life.
-    opened_at: Lsn,
+    /// What shards of this life were sent: they know of nothing else. The source may begin again
+    /// behind what came in an earlier life alone.
+    sent: BTreeSet<Lsn>,
     shapes: BTreeMap<Handle, Known>,
     /// Who was given which slot of which shard, over all lives.
     given: BTreeMap<(u32, Slot), Handle>,
@@ -179,7 +180,7 @@ impl Sim {
             now,
             ahead: Duration::ZERO,
             life: None,
-            opened_at: Lsn::ZERO,
+            sent: BTreeSet::new(),
             shapes: BTreeMap::new(),
             given: BTreeMap::new(),
             loads: BTreeMap::new(),
@@ -345,7 +346,7 @@ impl Sim {
             life.inner.control.registry.learn(oracle::relation(table, version));
         }
         self.life = Some(life);
-        self.opened_at = confirmed.previous();
+        self.sent.clear();
         self.pending.clear();
         self.after = Lsn::ZERO;
     }
