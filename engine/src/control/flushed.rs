@@ -74,6 +74,7 @@ impl Flushed {
 
     /// From here on who moves the LSN wakes. Then look, and sleep only if it is too low.
     fn enter(&self) {
+        // Relaxed: the fence orders it.
         self.waiters.fetch_add(1, Ordering::Relaxed);
         // Pairs with the fence in `is_waited_for`.
         fence(Ordering::SeqCst);

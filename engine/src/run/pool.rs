@@ -218,6 +218,7 @@ impl Pool {
 
     /// From here on each `ring` rings. Then look, and sleep only if there is nothing.
     fn say_resting(&self) {
+        // Relaxed: the fence orders it.
         self.idle.fetch_add(1, Ordering::Relaxed);
         // Pairs with the fence in `is_rested_in`.
         fence(Ordering::SeqCst);

@@ -25,6 +25,7 @@ impl Prepared {
     /// Gives it its place: everything after `first` is its own.
     pub(crate) fn placed(self, shard: usize, slot: Slot, first: Offset) -> Entering {
         let Prepared { handle, definition, relation, predicate, view, consumer, initial } = self;
+        // There are 256 shards at most.
         let (shard, ack) = (shard as u16, consumer.ack());
         let definition = Definition::new(&definition, &relation);
         let shape =
