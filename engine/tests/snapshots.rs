@@ -240,6 +240,33 @@ fn g11_a_transaction_that_the_shape_came_in_must_be_in_its_rows() {
     drop((engine, publisher));
 }
 
+/// What came in an earlier life may not come again.
+#[test]
+fn g11_a_transaction_of_an_earlier_life_must_be_in_the_rows_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, mut publisher) = open(dir.path(), small());
+    publish_rows(&mut publisher, &items(), 1..10, "a");
+    flush(&engine, 9);
+    engine.raise_floor(Lsn::new(10)).unwrap();
+    drop((engine, publisher));
+    let (engine, mut publisher) = open(dir.path(), small());
+    let handle = engine.add_shape_with_snapshot(shape(""), ConsumerSpec::Log).unwrap();
+    let load = |running: &[u64]| engine.load_snapshot(handle, shown(12, running), Lsn::new(20));
+    let error = load(&[]).unwrap_err();
+    assert!(matches!(error, SnapshotError::Untold { .. }), "{error}");
+    engine.note_earlier_xids(10).unwrap();
+    // 8 waits for its standby, and 10 runs: of neither is anything known.
+    for running in [8, 10] {
+        let error = load(&[running]).unwrap_err();
+        assert!(matches!(error, SnapshotError::Unshown { xid, .. } if u64::from(xid) == running));
+    }
+    give(&engine, handle, (shown(12, &[11]), 20), &[1, 2]);
+    publish_rows(&mut publisher, &items(), 11..12, "a");
+    flush(&engine, 11);
+    assert_eq!(commits(&log_of(&engine, handle)), [11]);
+    drop((engine, publisher));
+}
+
 /// A consumer that says of each start whether it was told of rows, and how many.
 fn told(placement: Placement, ack: Ack, seen: &Seen, starts: &Starts) -> ConsumerSpec {
     let (seen, starts) = (Arc::clone(seen), Arc::clone(starts));
@@ -391,6 +418,7 @@ fn opened_again_what_was_complete_is_there_and_what_was_not_is_deleted() {
     }
     // And one that was cut off is loaded again.
     let (engine, publisher) = open(dir.path(), builder());
+    engine.note_earlier_xids(4).unwrap();
     give(&engine, begun, (shown(5, &[]), 10), &[1, 2, 3, 4]);
     assert_eq!(commits(&log_of(&engine, begun)), [5]);
     drop((engine, publisher));
@@ -437,6 +465,7 @@ fn shapes_of_a_sealed_segment_await_their_rows_or_have_them() {
         drop((engine, publisher));
     }
     let (engine, publisher) = open(dir.path(), builder());
+    engine.note_earlier_xids(4).unwrap();
     give(&engine, awaiting, (shown(last, &[5]), last + 1), &[1, 2, 3]);
     assert_eq!(commits(&log_of(&engine, awaiting)), [5, last]);
     drop((engine, publisher));

@@ -282,7 +282,7 @@ impl Inner {
             Some((_, Refusal::Altered(table))) => Err(AddError::Altered { table }),
             Some((_, Refusal::Slots)) => Err(AddError::SlotsExhausted),
             Some((table, Refusal::Unknown)) => Err(AddError::UnknownTable { table }),
-            Some((_, Refusal::Stopping | Refusal::Unshown(_))) => {
+            Some((_, Refusal::Stopping | Refusal::Unshown(_) | Refusal::Untold)) => {
                 Err(AddError::Failed(Failure::Stopped))
             }
         }

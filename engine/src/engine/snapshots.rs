@@ -66,17 +66,29 @@ pub enum SnapshotError {
         /// Everything after it is in the shape's log.
         first: Offset,
     },
-    /// A transaction had come before the shape was added, and others in Postgres did not see it
-    /// yet when the snapshot was taken: it is neither in the rows nor in the log.
+    /// A transaction had come before the shape was added, or may have, and others in Postgres did
+    /// not see it yet when the snapshot was taken: it may be neither in the rows nor in the log.
+    /// Most often it has ended by now. One that goes on to run, and is older than the source's
+    /// first connection, has others wait for its end.
     #[error(
-        "transaction {xid} came before shape {handle} was added, and the snapshot does not show \
-         it: take another one"
+        "transaction {xid} came before shape {handle} was added, or may have, and the snapshot \
+         does not show it: take another one when it has ended"
     )]
     Unshown {
         /// The handle.
         handle: Handle,
         /// The transaction.
         xid: u32,
+    },
+    /// Somebody has to say which transactions came before this engine was opened: of a shape that
+    /// was added behind them they may be neither in the rows nor in the log.
+    #[error(
+        "which transactions came before the directory of shape {handle} was opened is not known: \
+         start the source, or tell Engine::note_earlier_xids, then load the snapshot"
+    )]
+    Untold {
+        /// The handle.
+        handle: Handle,
     },
     /// A row is not as its table has them. It was not taken; the others stay.
     #[error("{cause}")]
@@ -175,6 +187,7 @@ impl Engine {
         let (place, answer) = inner.ask_of_snapshot(handle, &shown, taken_at)?;
         match inner.wait_for(&answer)? {
             Err(Refusal::Unshown(xid)) => return Err(SnapshotError::Unshown { handle, xid }),
+            Err(Refusal::Untold) => return Err(SnapshotError::Untold { handle }),
             Err(_) => return Err(Failure::Stopped.into()),
             Ok(_) => {}
         }
@@ -185,6 +198,20 @@ impl Engine {
         // It may have been given others since it was looked up.
         self.inner.awaiting(handle)?;
         Ok(loader)
+    }
+
+    /// Says that transactions through `xid` may have committed before what is published from now
+    /// on, and may never come: snapshots that do not show them are refused, as one of them may be
+    /// in the WAL for long before others in Postgres see it. The Postgres source tells it by
+    /// itself; another one does when it connects for the first time after a start, when its slot is
+    /// new or was moved, and when a table is newly published. In Postgres: `SELECT txid_current()`,
+    /// the lower 32 bits, asked once the slot is there.
+    ///
+    /// # Errors
+    /// When the engine has failed or stopped.
+    pub fn note_earlier_xids(&self, xid: u32) -> Result<(), Failure> {
+        self.inner.control.state.check()?;
+        self.inner.note_earlier_xids(xid)
     }
 
     /// A page of a shape's initial rows, in the order in which they were given. Go on from
@@ -240,6 +267,11 @@ impl Inner {
             Initial::Complete(_) => Err(SnapshotError::Complete { handle }),
             Initial::Awaited => Ok(place),
         }
+    }
+
+    /// A snapshot that is asked of afterwards is asked of behind it, in each shard.
+    pub(super) fn note_earlier_xids(&self, xid: u32) -> Result<(), Failure> {
+        (0..self.shards.len()).try_for_each(|shard| self.send(shard, Message::EarlierXids(xid)))
     }
 
     /// Asks a shape's shard whether a snapshot goes together with the beginning of its log.

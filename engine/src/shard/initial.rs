@@ -6,6 +6,7 @@ use super::Shard;
 use super::commit::OnSync;
 use super::message::{Entering, Given, Refusal, Reply};
 use super::slots::{Entry, Lifecycle};
+use super::xids::Missing;
 use crate::consumer::Ack;
 use crate::flush::Owed;
 use crate::snapshot::{Initial, PgSnapshot};
@@ -29,8 +30,11 @@ impl Shard {
     /// Says whether all that came here through `first`, which is none of a shape's that begins
     /// there, is in rows that were read under `shown`.
     pub(super) fn handle_check_snapshot(&self, first: Offset, shown: &PgSnapshot, reply: &Reply) {
-        let unshown = self.stream.unshown(first.commit, shown);
-        drop(reply.send(unshown.map_or(Ok(1), |xid| Err(Refusal::Unshown(xid)))));
+        drop(reply.send(match self.stream.xids.missing(first.commit, shown) {
+            None => Ok(1),
+            Some(Missing::Xid(xid)) => Err(Refusal::Unshown(xid)),
+            Some(Missing::Untold) => Err(Refusal::Untold),
+        }));
     }
 
     /// Gives a shape its initial rows, between two transactions: of one that has begun its consumer

@@ -62,6 +62,8 @@ pub(crate) enum Refusal {
     /// A transaction that is none of the shape's, because it came before it, is not in its initial
     /// rows either.
     Unshown(u32),
+    /// Nobody has said which transactions came before the directory was opened.
+    Untold,
 }
 
 /// Where shapes that are being added were put; told before their records are durable.
@@ -106,6 +108,8 @@ pub(crate) enum Message {
     CheckSnapshot(Offset, Arc<PgSnapshot>, Reply),
     /// A shape's initial rows are complete and durable.
     Snapshot(Given),
+    /// Transactions through this one may have committed before what is sent.
+    EarlierXids(u32),
     /// The last message. What is owed then may be flushed until the deadline.
     Stop(Instant),
 }

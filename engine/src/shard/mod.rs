@@ -19,6 +19,7 @@ mod stream;
 mod tables;
 mod wakes;
 mod wave;
+mod xids;
 
 pub(crate) use message::{
     ADDED_MAX, Entering, Given, Gone, Message, Placed, Prepared, Refusal, Reply,

@@ -94,7 +94,8 @@ impl Shard {
             attended: RoaringBitmap::new(),
             dirty,
             owed: Trackers::new(frontier, accepted),
-            stream: Stream::new(accepted),
+            // Who came is not in the log where nothing of it went to anybody.
+            stream: Stream::new(accepted, opening.next_slot > Slot::new(0)),
             commit: GroupCommit::new(opening.to_sync, accepted),
             pacing: Pacing::new(limits.restarts_per_second, now),
             trailing: VecDeque::new(),

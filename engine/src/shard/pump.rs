@@ -143,6 +143,7 @@ impl Shard {
                 self.handle_check_snapshot(first, &shown, &reply);
             }
             Message::Snapshot(given) => self.handle_snapshot(given),
+            Message::EarlierXids(through) => self.stream.xids.unknown_through(through),
             Message::Stop(deadline) => self.handle_stop(deadline, now),
         }
     }

@@ -4,7 +4,7 @@
 use super::Shard;
 use super::message::Given;
 use super::slots::Cold;
-use crate::snapshot::PgSnapshot;
+use super::xids::Xids;
 use crate::words::{ChangeRef, Fragment, Lsn, Offset, Operation, Routed, Slot};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,10 +12,6 @@ use std::time::Instant;
 
 /// Bytes of fragments that `recent` may hold on to, beside the newest.
 const RECENT_BYTES_MAX: usize = 64 << 20;
-
-/// A transaction is in the WAL, and may have come here, a moment before others see it; longer where
-/// it waits for a standby. So many others may come in between.
-const XIDS_KEPT: usize = 16_384;
 
 /// Where the shard is in the stream.
 pub(super) struct Stream {
@@ -36,8 +32,8 @@ pub(super) struct Stream {
     /// Initial rows that came while a transaction was open: they are given after it. At most once
     /// for each shape that awaits them.
     pub(super) given: Vec<Given>,
-    /// The transactions that came last, with their commits; as many as [`XIDS_KEPT`].
-    xids: VecDeque<(Lsn, u32)>,
+    /// Which transactions came.
+    pub(super) xids: Xids,
     /// The next fragment's number, and what is recent with its bytes.
     number: u64,
     recent: VecDeque<(u64, usize)>,
@@ -51,7 +47,9 @@ pub(super) struct OpenTransaction {
 }
 
 impl Stream {
-    pub(super) fn new(accepted: Lsn) -> Stream {
+    /// Everything through `accepted` came before; also where that is nothing's LSN, where a shard
+    /// `has_past`.
+    pub(super) fn new(accepted: Lsn, has_past: bool) -> Stream {
         Stream {
             accepted: Offset::commit_mark(accepted),
             processed: accepted,
@@ -60,28 +58,11 @@ impl Stream {
             joiners: Vec::new(),
             newcomers: BTreeSet::new(),
             given: Vec::new(),
-            xids: VecDeque::new(),
+            xids: Xids::new(has_past || accepted > Lsn::ZERO),
             number: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
         }
-    }
-}
-
-impl Stream {
-    fn note_xid(&mut self, fragment: &Fragment) {
-        if fragment.begins() {
-            self.xids.push_back((fragment.commit_lsn(), fragment.xid()));
-            if self.xids.len() > XIDS_KEPT {
-                self.xids.pop_front();
-            }
-        }
-    }
-
-    /// A transaction through the commit `through` that `shown` does not show, among the last ones.
-    pub(super) fn unshown(&self, through: Lsn, shown: &PgSnapshot) -> Option<u32> {
-        let before = self.xids.iter().filter(|(commit, _)| *commit <= through);
-        before.map(|(_, xid)| *xid).find(|xid| !shown.shows(*xid))
     }
 }
 
@@ -90,7 +71,9 @@ impl Shard {
     /// not a whole transaction: that stays open until all of the fragment has gone out.
     pub(super) fn handle_fragment(&mut self, fragment: Arc<Fragment>, now: Instant) {
         self.counters().fragments.add(1);
-        self.stream.note_xid(&fragment);
+        if fragment.begins() {
+            self.stream.xids.note(fragment.commit_lsn(), fragment.xid());
+        }
         // One without a change reaches no position: what comes next would count as accepted.
         let says_nothing = fragment.is_empty() && !fragment.commits();
         if says_nothing || fragment.last_offset() <= self.stream.accepted {

@@ -78,6 +78,38 @@ fn load(world: &World, clause: &str) -> (Handle, usize) {
     unreachable!("there is always another number")
 }
 
+/// Others do not see a transaction that waits for its standby, though it is in the WAL, may have
+/// come here, and may have been confirmed. So in rows it is not, nor does it come again.
+#[test]
+fn g11_a_commit_that_waits_for_a_standby_is_not_lost_over_a_restart() {
+    let mut world = World::new();
+    world.sql("INSERT INTO items VALUES (1, 'hot', NULL)");
+    world.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    world.sql("SELECT pg_reload_conf()");
+    let shows = || world.sql("SHOW synchronous_standby_names");
+    crate::world::wait_until("the setting", || shows() == "nobody");
+    let log = world.engine.add_shape(items(""), ConsumerSpec::Log).unwrap();
+    let mut waits = world.cluster.session().unwrap();
+    let insert = std::thread::spawn(move || waits.run("INSERT INTO items VALUES (2, 'hot', NULL)"));
+    crate::world::wait_until("it came", || log_of(&world.engine, log).len() == 1);
+    world.wait_confirmed_end();
+    assert_eq!(world.sql("SELECT count(*) FROM items"), "1", "it is not seen yet");
+    world.reopen(|_| {});
+    let mut session = world.cluster.session().unwrap();
+    let handle = world.engine.add_shape_with_snapshot(items(""), ConsumerSpec::Log).unwrap();
+    let taken = "SELECT pg_current_snapshot(), pg_current_wal_insert_lsn()";
+    let taken = session.run(taken).unwrap();
+    let (shown, at) = taken.trim().split_once('|').unwrap();
+    let loaded = world.engine.load_snapshot(handle, shown.parse().unwrap(), at.parse().unwrap());
+    let error = loaded.map(drop).unwrap_err();
+    assert!(matches!(error, SnapshotError::Unshown { .. }), "{error}");
+    world.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    world.sql("SELECT pg_reload_conf()");
+    insert.join().unwrap().unwrap();
+    let (handle, _) = load(&world, "");
+    assert_eq!(initial(&world.engine, handle).len(), 2);
+}
+
 fn initial(engine: &Engine, handle: Handle) -> Rows {
     let (mut rows, mut from) = (Rows::new(), SnapshotPosition::START);
     loop {

@@ -23,13 +23,13 @@ impl Sim {
             self.next += 1;
         }
         let Some(fragment) = self.pending.first().cloned() else { return };
+        self.tell_earlier();
         self.announce(&fragment);
         let commit = fragment.commit_lsn();
         match self.life().publisher.try_publish(fragment) {
             Ok(()) => {
                 self.pending.remove(0);
                 self.after = self.after.max(commit);
-                self.sent.insert(commit);
                 self.published = self.published.max(commit);
                 self.outcome.transactions += u64::from(self.pending.is_empty());
             }
@@ -45,6 +45,18 @@ impl Sim {
         self.next = transactions.partition_point(|t| t.end() <= self.floor);
         self.pending.clear();
         self.outcome.reconnects += 1;
+    }
+
+    /// The source says which transactions came before, as it connects.
+    fn tell_earlier(&mut self) {
+        if !std::mem::replace(&mut self.told, true) {
+            let transactions = self.world.transactions.iter();
+            let came = transactions.clone().take_while(|t| t.commit <= self.published);
+            let first = transactions.map(|t| t.xid).min().unwrap();
+            self.earlier = came.map(|t| t.xid).max().unwrap_or(first - 1);
+            let earlier = self.earlier as u32;
+            self.life().inner.note_earlier_xids(earlier).unwrap();
+        }
     }
 
     /// The source announces tables before their first change, and not again.

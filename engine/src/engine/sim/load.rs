@@ -50,8 +50,7 @@ impl Shown {
 
 /// How far the loading of a shape's rows is.
 pub(super) enum Load {
-    /// The last transaction of which something came before that.
-    Asked(Place, Receiver<Result<usize, Refusal>>, Shown, Lsn),
+    Asked(Place, Receiver<Result<usize, Refusal>>, Shown),
     Filling(Loading, Shown, u64),
     Given(Receiver<Result<usize, Refusal>>, Arc<Snapshot>),
 }
@@ -68,9 +67,7 @@ impl Sim {
         let Some(&handle) = awaiting.get(place) else { return };
         let next = match self.loads.remove(&handle) {
             None => self.begin_load(handle),
-            Some(Load::Asked(place, answer, shown, came)) => {
-                self.answered(handle, place, answer, (shown, came))
-            }
+            Some(Load::Asked(place, answer, shown)) => self.answered(handle, place, answer, shown),
             Some(Load::Filling(loading, shown, rows)) => self.fill(handle, loading, shown, rows),
             Some(Load::Given(answer, snapshot)) => self.given(handle, answer, snapshot),
         };
@@ -85,7 +82,7 @@ impl Sim {
         let shown = Shown::random(&mut self.rng, &xids, after);
         let inner = Arc::clone(&self.life().inner);
         match inner.ask_of_snapshot(handle, &shown.snapshot, shown.taken_at) {
-            Ok((place, answer)) => Some(Load::Asked(place, answer, shown, self.after)),
+            Ok((place, answer)) => Some(Load::Asked(place, answer, shown)),
             Err(SnapshotError::TooOld { first, taken_at, .. }) => {
                 assert!(taken_at <= first.commit, "{handle}");
                 None
@@ -101,23 +98,28 @@ impl Sim {
         handle: Handle,
         place: Place,
         answer: Receiver<Result<usize, Refusal>>,
-        (shown, came): (Shown, Lsn),
+        shown: Shown,
     ) -> Option<Load> {
         let answered = match answer.try_recv() {
-            Err(_) => return Some(Load::Asked(place, answer, shown, came)),
+            Err(_) => return Some(Load::Asked(place, answer, shown)),
             Ok(answered) => answered,
         };
         let before = self.world.transactions.iter().zip(shown.shows.iter());
         let before = before.filter(|(t, _)| t.commit <= place.first.commit);
         let mut unshown = before.filter(|(_, is)| !**is).map(|(t, _)| t.commit);
-        if let Err(Refusal::Unshown(_)) = answered {
-            assert!(unshown.next().is_some(), "{handle} was refused for nothing");
-            return None;
-        }
-        // Of what came in earlier lives alone the shard has no numbers.
-        let known = |commit: &Lsn| *commit <= came && self.sent.contains(commit);
-        assert_eq!(unshown.find(known), None, "{handle} has lost something");
-        answered.unwrap();
+        match answered {
+            Err(Refusal::Untold) => {
+                assert!(self.outcome.lives > 1, "{handle}: there was no life before");
+                return None;
+            }
+            Err(Refusal::Unshown(_)) => {
+                let is_earlier = self.earlier >= shown.snapshot.xmin();
+                assert!(is_earlier || unshown.next().is_some(), "{handle} was refused for nothing");
+                return None;
+            }
+            answered => answered.unwrap(),
+        };
+        assert_eq!(unshown.next(), None, "{handle} has lost something");
         let inner = Arc::clone(&self.life().inner);
         let door = inner.door.as_ref().unwrap();
         let taken = (Arc::clone(&shown.snapshot), shown.taken_at);

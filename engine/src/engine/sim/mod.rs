@@ -34,7 +34,7 @@ use crossbeam_channel::Receiver;
 use life::Life;
 use load::Load;
 use oracle::{Rng, TABLES, Transaction};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -139,9 +139,10 @@ struct Sim {
     /// The clock of who thins goes ahead by so much.
     ahead: Duration,
     life: Option<Life>,
-    /// What shards of this life were sent: they know of nothing else. The source may begin again
-    /// behind what came in an earlier life alone.
-    sent: BTreeSet<Lsn>,
+    /// Whether the source has said in this life which transactions came in earlier ones, and the
+    /// latest of these.
+    told: bool,
+    earlier: u64,
     shapes: BTreeMap<Handle, Known>,
     /// Who was given which slot of which shard, over all lives.
     given: BTreeMap<(u32, Slot), Handle>,
@@ -180,7 +181,8 @@ impl Sim {
             now,
             ahead: Duration::ZERO,
             life: None,
-            sent: BTreeSet::new(),
+            told: false,
+            earlier: 0,
             shapes: BTreeMap::new(),
             given: BTreeMap::new(),
             loads: BTreeMap::new(),
@@ -346,7 +348,7 @@ impl Sim {
             life.inner.control.registry.learn(oracle::relation(table, version));
         }
         self.life = Some(life);
-        self.sent.clear();
+        self.told = false;
         self.pending.clear();
         self.after = Lsn::ZERO;
     }

@@ -8,9 +8,10 @@ use super::floor::Floor;
 use super::setup::{Prepared, Server};
 use super::status::PostgresState;
 use super::stream::{Pump, Stream};
-use crate::words::Lsn;
+use crate::words::{Lsn, TableName};
 use crossbeam_channel::Sender;
 use pg_walstream::PgReplicationConnection;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub(super) struct Run {
     pub(super) config: PostgresConfig,
     /// The server's identity at the first connection.
     pub(super) system: Option<String>,
+    /// The tables whose earlier transactions the engine was told of.
+    pub(super) told: Option<BTreeSet<TableName>>,
 }
 
 impl Run {
@@ -107,8 +110,9 @@ impl Run {
         let mut connection = self.replication(&mut server).await?;
         self.identify(&mut connection).await?;
         let prepared = server.prepare(&self.config).await?;
+        let is_kept = self.check_continuity(&prepared).await?;
+        self.tell_earlier(&mut server, &prepared, is_kept).await?;
         drop(server);
-        self.check_continuity(&prepared).await?;
         let start = prepared.slot.start();
         let floor = self.join(&prepared).await?;
         let options = [
@@ -164,7 +168,27 @@ impl Run {
         Err(PostgresError::OtherServer { before: before.clone(), now })
     }
 
-    async fn check_continuity(&mut self, prepared: &Prepared) -> Result<(), PostgresError> {
+    /// Tells the engine which transactions may have committed before what the slot sends of a
+    /// table. Not at each connection: whoever is given rows waits for those that still run.
+    async fn tell_earlier(
+        &mut self,
+        server: &mut Server,
+        prepared: &Prepared,
+        is_kept: bool,
+    ) -> Result<(), PostgresError> {
+        let tables = || prepared.tables.iter().map(|table| &table.relation.table);
+        let told = self.told.as_ref().filter(|_| is_kept);
+        if told.is_some_and(|told| tables().all(|table| told.contains(table))) {
+            return Ok(());
+        }
+        let noted = self.pump.engine.note_earlier_xids(server.newest_xid().await?);
+        noted.map_err(|error| PostgresError::Engine { cause: error.to_string() })?;
+        self.told = Some(tables().cloned().collect());
+        Ok(())
+    }
+
+    /// Whether nothing is missing. If something is, no shape is left to miss it.
+    async fn check_continuity(&mut self, prepared: &Prepared) -> Result<bool, PostgresError> {
         let engine = Arc::clone(&self.pump.engine);
         let positions = Positions {
             floor: engine.floor(),
@@ -173,7 +197,7 @@ impl Run {
             wal_end: prepared.wal_end,
         };
         match positions.judge() {
-            Continuity::Kept => Ok(()),
+            Continuity::Kept => Ok(true),
             Continuity::ServerBehind => Err(PostgresError::ServerBehind {
                 server: positions.wal_end,
                 flushed: positions.flushed,
@@ -186,7 +210,8 @@ impl Run {
                     |error| PostgresError::Thread { cause: format!("invalidate: {error}") };
                 let failed = |error| PostgresError::Engine { cause: format!("{error}") };
                 outcome.map_err(thread)?.map_err(failed)?;
-                self.pump.close_unfinished().await
+                self.pump.close_unfinished().await?;
+                Ok(false)
             }
         }
     }

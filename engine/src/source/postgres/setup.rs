@@ -138,6 +138,20 @@ impl Server {
         Ok(Slot::Created { at })
     }
 
+    /// The number of a transaction that begins now, without its epoch. All that have committed have
+    /// lower ones, also those that others do not see yet; on a standby these are seen when they
+    /// come.
+    pub(super) async fn newest_xid(&mut self) -> Result<u32, PostgresError> {
+        let action = "ask for the newest transaction";
+        let sql = "SELECT CASE WHEN pg_is_in_recovery() \
+                   THEN txid_snapshot_xmax(txid_current_snapshot()) ELSE txid_current() END";
+        let text = self.text(sql, action).await?;
+        let xid: Result<u64, _> = text.parse();
+        let xid =
+            xid.map_err(|error| PostgresError::Statement { action, cause: error.to_string() });
+        Ok(xid? as u32)
+    }
+
     /// Whether the role may open a replication connection, as far as the catalog tells.
     pub(super) async fn may_replicate(&mut self) -> Result<bool, PostgresError> {
         let sql = "SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user";
