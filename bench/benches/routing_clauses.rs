@@ -1,6 +1,8 @@
 //! Routing by kinds of clauses: what one insert costs among 300,000 clauses of a kind, in the index
 //! alone and on one core, and what it costs to add a clause to them and to remove one. Beside it
-//! the same clauses without an index, each asked: that is also the oracle of who is found.
+//! the same clauses without an index, each asked: that is also the oracle of who is found. Rows are
+//! drawn anew, so that what each one finds is as cold as it is in a stream; and what one look-up in
+//! a bare hash table of as many numbers costs in the same run says how fast the machine's memory is.
 //!
 //! Then the same clauses added in bulk to a whole engine, and the memory that each takes: by how
 //! much the process's resident memory grows while 300,000 of them are made, divided by their
@@ -9,7 +11,9 @@
 //! slots and log too.
 
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion};
+use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use walfan::{
@@ -23,8 +27,10 @@ const CLAUSES_TINY: u64 = 300;
 /// The equality is measured among so many too.
 const CLAUSES_MANY: u64 = 1_000_000;
 const CLAUSES_MANY_TINY: u64 = 500;
-/// Rows, by the seed; then the first comes again.
+/// Rows that every clause is asked about in turn.
 const ROWS: u64 = 256;
+/// Rows that are made, and then routed: few, so that they are as warm as one that just came.
+const BATCH: BatchSize = BatchSize::NumIterations(64);
 const SEED: u64 = 23;
 
 /// Built by the first that is measured, if any is.
@@ -44,6 +50,7 @@ type Group<'a> = BenchmarkGroup<'a, WallTime>;
 fn main() {
     let mut criterion = criterion();
     memory();
+    probe(&mut criterion);
     bulk(&mut criterion);
     for case in &CASES {
         kind(&mut criterion, case, sized(CLAUSES, CLAUSES_TINY));
@@ -52,12 +59,24 @@ fn main() {
     criterion.final_summary();
 }
 
+/// The least that finding one among so many can cost.
+fn probe(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("clauses: bare hash probe");
+    for (many, tiny) in [(CLAUSES, CLAUSES_TINY), (CLAUSES_MANY, CLAUSES_MANY_TINY)] {
+        let (count, mut random) = (sized(many, tiny), Random::new(SEED));
+        let table: HashMap<u64, u32, RandomState> = (0..count).map(|n| (n, n as u32)).collect();
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            let draw = || random.below(count);
+            bencher.iter_batched(draw, |number| table.get(&number).copied(), BATCH);
+        });
+    }
+}
+
 fn kind(criterion: &mut Criterion, case: &Case, clauses: u64) {
     let products = products();
     let mut random = Random::new(SEED);
     let order = random.shuffled(clauses as usize);
-    // Not at the ends, where fewer clauses match.
-    let mut number = || 20 + random.below(clauses - 40);
+    let mut number = || number(&mut random, clauses);
     let rows: Vec<(u64, Fragment)> = match case.name.starts_with("length") {
         true => vec![(7, case.insert(&products, 7))],
         false => (0..ROWS).map(|_| number()).map(|k| (k, case.insert(&products, k))).collect(),
@@ -69,7 +88,7 @@ fn kind(criterion: &mut Criterion, case: &Case, clauses: u64) {
         index
     };
     let mut index = Lazy { make: &make, index: None };
-    route(&mut group, clauses, &rows, &mut index);
+    route(&mut group, (case, &products), clauses, &mut index);
     scan(&mut group, clauses, &rows, &mut index);
     add(&mut group, case, clauses, &mut index);
     remove(&mut group, case, clauses, &mut index);
@@ -94,15 +113,26 @@ fn check(case: &Case, clauses: u64, rows: &[(u64, Fragment)], index: &mut Clause
 }
 
 /// An insert, from the row's text to the sets of slots.
-fn route(group: &mut Group<'_>, clauses: u64, rows: &[(u64, Fragment)], index: &mut Lazy<'_>) {
-    let mut next = rows.iter().cycle();
+fn route(
+    group: &mut Group<'_>,
+    (case, products): (&Case, &Arc<Relation>),
+    clauses: u64,
+    index: &mut Lazy<'_>,
+) {
+    let mut random = Random::new(SEED + 3);
     group.bench_function(BenchmarkId::new("route", clauses), |bencher| {
         let index = index.get();
-        bencher.iter(|| {
-            let (_, fragment) = next.next().expect("rows come again");
-            index.route(change(fragment)).expect("the row can be read").failed().len()
-        });
+        let row = || case.insert(products, number(&mut random, clauses));
+        let route = |row: &mut Fragment| {
+            index.route(change(row)).expect("the row can be read").failed().len()
+        };
+        bencher.iter_batched_ref(row, route, BATCH);
     });
+}
+
+/// Not at the ends, where fewer clauses match.
+fn number(random: &mut Random, clauses: u64) -> u64 {
+    20 + random.below(clauses - 40)
 }
 
 fn scan(group: &mut Group<'_>, clauses: u64, rows: &[(u64, Fragment)], index: &mut Lazy<'_>) {
