@@ -286,6 +286,32 @@ fn a_constant_that_is_no_value_of_its_type_is_refused_as_by_postgres() {
 }
 
 #[test]
+fn the_sign_of_a_number_is_no_part_of_the_operator_before_it() {
+    for (together, apart) in [
+        ("id>-7", "id > -7"),
+        ("id<-7", "id < -7"),
+        ("id<>-7", "id <> -7"),
+        ("id>=-+7", "id >= - + 7"),
+        ("id<=+7", "id <= + 7"),
+        ("id=-7", "id = -7"),
+        ("id-+id*-7/-id+-7>+7", "id - + id * - 7 / - id + - 7 > + 7"),
+    ] {
+        let of = |clause: &str| compile(&items(), Some(clause)).unwrap();
+        assert_eq!(of(together), of(apart), "{together}");
+    }
+    match refused("id = 1\nOR id>-name") {
+        WhereError::NoOperator { position, .. } => {
+            assert_eq!(position, Position { line: 2, column: 7 });
+        }
+        other => panic!("{other}"),
+    }
+    // These are other operators, and a comment.
+    for clause in ["id = 1 || id >!- 7", "id >--7\n 7", "id @- 7"] {
+        refused(clause);
+    }
+}
+
+#[test]
 fn text_that_is_no_expression_is_refused_with_its_place() {
     for (clause, line, column) in [
         ("", 1, 1),

@@ -62,7 +62,7 @@ impl Tokens {
         let tokens: Vec<(Token, Position)> = all
             .into_iter()
             .filter(|token| visible(&token.token))
-            .map(|token| (token.token, token.span.start.into()))
+            .flat_map(|token| signs_apart(token.token, token.span.start.into()))
             .collect();
         if let Some((_, position)) = tokens.get(TOKENS_MAX) {
             let (what, position) = ("words and signs", *position);
@@ -189,6 +189,35 @@ impl Tokens {
         self.nesting -= 1;
         result
     }
+}
+
+/// The tokens that `token` is to Postgres. `>-` is one operator to sqlparser; to Postgres no operator
+/// of these characters ends with the sign of a number.
+fn signs_apart(token: Token, at: Position) -> Vec<(Token, Position)> {
+    let Token::CustomBinaryOperator(text) = &token else { return vec![(token, at)] };
+    let rest = text.trim_end_matches(['+', '-']);
+    let (first, len) = match rest {
+        "<>" => (Token::Neq, 2),
+        "<=" => (Token::LtEq, 2),
+        ">=" => (Token::GtEq, 2),
+        "<" => (Token::Lt, 1),
+        ">" => (Token::Gt, 1),
+        "=" => (Token::Eq, 1),
+        "*" => (Token::Mul, 1),
+        "/" => (Token::Div, 1),
+        "" if text.starts_with('+') => (Token::Plus, 1),
+        "" => (Token::Minus, 1),
+        _ => return vec![(token, at)],
+    };
+    // Two would have begun a comment.
+    if text.contains("--") {
+        return vec![(token, at)];
+    }
+    let sign = |sign| if sign == '+' { Token::Plus } else { Token::Minus };
+    let signs = text.char_indices().skip(len).map(|(index, character)| {
+        (sign(character), Position { column: at.column + index as u64, ..at })
+    });
+    [(first, at)].into_iter().chain(signs).collect()
 }
 
 fn end_of(clause: &str) -> Position {
