@@ -4,6 +4,7 @@
 
 use super::key::Key;
 use super::syntax::{print, quoted};
+use super::types::{Scalar, Type};
 use super::{Equality, Params, Predicate, WhereError, parsed};
 use crate::words::Relation;
 
@@ -29,14 +30,18 @@ pub(crate) fn canonical(
 }
 
 fn equality(relation: &Relation, term: &Equality) -> String {
-    let name = relation.columns.get(term.column()).map_or("", |column| &column.name);
+    let column = relation.columns.get(term.column());
+    let name = column.map_or("", |column| &column.name);
+    // A jsonb is compared as a text only where it was cast to one.
+    let of = column.and_then(Type::of);
+    let cast = if of == Some(Scalar::Jsonb.plain()) { "::text" } else { "" };
     let value = match term.key() {
         Key::Bool(value) => value.to_string(),
         Key::Int(value) => value.to_string(),
         Key::Uuid(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         Key::Text(text) => String::from_utf8_lossy(text).replace('\'', "''"),
     };
-    format!("{} = '{value}'", quoted(name))
+    format!("{}{cast} = '{value}'", quoted(name))
 }
 
 #[cfg(test)]
@@ -56,6 +61,7 @@ mod tests {
             ("tags", 1009),
             ("made", 1114),
             ("letter", 1042),
+            ("doc", 3802),
         ];
         let columns = columns.map(|(name, oid)| Column::new(name, oid, false));
         Relation::new(7, TableName::new("public", "items"), columns.into())
@@ -76,6 +82,7 @@ mod tests {
                 &["name='it''s' OR id=2", "id IN (2) or NAME = 'it''s'"],
                 "\"id\" = '2' or \"name\" = 'it''s'",
             ),
+            (&["doc::text = '1'", "'1' = CAST(doc AS varchar)"], "\"doc\"::text = '1'"),
             (&["id = NULL", "id = 7.5", "false"], "false"),
             (&["flag", "flag IS TRUE", "flag = 'on'"], "\"flag\" = 'true'"),
             (
