@@ -119,14 +119,15 @@ impl Checker<'_> {
         explicit(typed, to, None, at)
     }
 
-    /// The same for a value to be compared: blanks at the end of a `character` do not count.
+    /// The same for a value to be compared: blanks at the end of a `character` do not count, nor in
+    /// an array of these.
     pub(super) fn compared(&self, operand: Operand, to: Type) -> Result<Typed> {
         let typed = self.coerced(operand, to)?;
-        if typed.of != Scalar::Bpchar.plain() {
+        if typed.of.scalar != Scalar::Bpchar {
             return Ok(typed);
         }
-        let at = typed.at;
-        explicit(typed, Scalar::Text.plain(), None, at)
+        let (at, array) = (typed.at, typed.of.array);
+        explicit(typed, Type { scalar: Scalar::Text, array }, None, at)
     }
 
     /// Both operands in the type in which they are compared.

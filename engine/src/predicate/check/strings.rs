@@ -73,6 +73,16 @@ impl Checker<'_> {
         }
     }
 
+    /// The right side of one, always a text: of a `character`, blanks at the end do not count.
+    fn pattern(&self, operand: Operand, names: &str, at: Position) -> Result<Typed> {
+        match operand.of() {
+            Some(of) if of.array || !of.scalar.is_string() => {
+                no_operator(format!("{names} {of}"), at)
+            }
+            _ => self.coerced(operand, TEXT),
+        }
+    }
+
     pub(super) fn like(
         &self,
         arg: &Ast,
@@ -83,7 +93,7 @@ impl Checker<'_> {
     ) -> Result<Typed> {
         let name = if ignore_case { "ILIKE" } else { "LIKE" };
         let arg = self.subject(self.operand(arg)?, name, at)?;
-        let pattern = self.subject(self.operand(pattern)?, name, at)?;
+        let pattern = self.pattern(self.operand(pattern)?, name, at)?;
         let escape = match escape {
             None => Some('\\'),
             Some(escape) => self.escape(escape)?,
@@ -123,7 +133,7 @@ impl Checker<'_> {
         at: Position,
     ) -> Result<Typed> {
         let arg = self.subject(arg, "~", at)?;
-        let pattern = self.subject(pattern, "~", at)?;
+        let pattern = self.pattern(pattern, "~", at)?;
         let text = match constant_text(&pattern) {
             None => return unsupported("a regular expression that is not constant", pattern.at),
             Some(None) => return Ok(super::constant(None, BOOL, at)),

@@ -23,7 +23,7 @@ const SEED: u64 = 20_260_727;
 const ROWS: usize = 40;
 
 /// Clauses that once meant something else here than in Postgres.
-const ONCE_WRONG: [&str; 11] = [
+const ONCE_WRONG: [&str; 17] = [
     "(vc_b)::char(2) <> (ta_a[1])::varchar(2)",
     "(- int8_b) = ('2.5'::numeric - 42)",
     "'a '::varchar = bp_a",
@@ -34,6 +34,12 @@ const ONCE_WRONG: [&str; 11] = [
     "bp_a BETWEEN 'a '::varchar AND 'ab '::varchar",
     "'a  '::char(3) = ANY (ta_a) OR vc_a = 'a  '::char(3)",
     "(NULLIF(-7, COALESCE(-7, int8_a)) / abs(int8_a)) IS NULL",
+    "'a' LIKE bp_a",
+    "txt_a ILIKE bp_a",
+    "txt_a ~ '^a '::char(5)",
+    "ARRAY[bp_a] = '{a}'",
+    "ARRAY[bp_a] < ARRAY['ab '::char(5)] OR ARRAY[bp_a, bp_b] IS DISTINCT FROM '{a,\"ab \"}'",
+    "NOT ARRAY[bp_a, bp_b] IN ('{\"a \",b}', '{abc,a}')",
     "42 NOT BETWEEN int8_a / int8_b AND COALESCE(NULL, 3, int8_a % int2_a)",
 ];
 
