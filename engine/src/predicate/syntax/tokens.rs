@@ -191,8 +191,8 @@ impl Tokens {
     }
 }
 
-/// The tokens that `token` is to Postgres. `>-` is one operator to sqlparser; to Postgres no operator
-/// of these characters ends with the sign of a number.
+/// The tokens that `token` is to Postgres. `>-` is one operator to sqlparser; to Postgres no
+/// operator of these characters ends with the sign of a number.
 fn signs_apart(token: Token, at: Position) -> Vec<(Token, Position)> {
     let Token::CustomBinaryOperator(text) = &token else { return vec![(token, at)] };
     let rest = text.trim_end_matches(['+', '-']);
