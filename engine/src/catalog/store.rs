@@ -4,7 +4,9 @@
 use super::{CatalogError, Change, Held, entry};
 use crate::log::Storage;
 use crate::words::Handle;
-use redb::{Builder, Database, Error, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Builder, Database, Error, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition,
+};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -82,6 +84,12 @@ pub(super) fn opened(folder: &dyn Storage, of: Of) -> Result<(Store, Held), Cata
 
 /// Opens the file, and reads all of it.
 fn open(file: &str, of: Of) -> Result<(Store, Held), Trouble> {
+    // redb writes into what it opens, and another's file is to stay as it is. One that was not
+    // closed in good order cannot be looked at like this.
+    let looked = catch_unwind(|| about(&ReadOnlyDatabase::open(file)?));
+    if let Ok(Ok(found)) = looked {
+        check(file, of, found)?;
+    }
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE_BYTES);
@@ -89,12 +97,12 @@ fn open(file: &str, of: Of) -> Result<(Store, Held), Trouble> {
         builder.set_check_integrity_on_open(true);
         let database = builder.open(file)?;
         let store = Store { file: file.to_owned(), database };
-        let about = store.about()?;
+        let about = about(&store.database)?;
         let held = store.held()?;
         Ok((store, about, held))
     }));
     let read = opened.unwrap_or_else(|_| Err(Error::Corrupted("redb has panicked".to_owned())));
-    let (store, [version, directory, shards], held) = read.map_err(|error| match error {
+    let (store, found, held) = read.map_err(|error| match error {
         Error::Corrupted(reason) => Trouble::Damaged(reason),
         Error::TableDoesNotExist(_)
         | Error::TableTypeMismatch { .. }
@@ -107,6 +115,20 @@ fn open(file: &str, of: Of) -> Result<(Store, Held), Trouble> {
         }
         error => Trouble::Final(CatalogError::disk(file, "opening", error)),
     })?;
+    check(file, of, found)?;
+    Ok((store, held))
+}
+
+/// Version, directory, shards.
+fn about(database: &impl ReadableDatabase) -> Result<[u128; 3], Error> {
+    let about = database.begin_read()?.open_table(ABOUT)?;
+    let missing = |name: &str| Error::Corrupted(format!("it does not say its {name}"));
+    let row = |name| about.get(name)?.map(|row| row.value()).ok_or_else(|| missing(name));
+    Ok([row(ABOUT_VERSION)?, row(ABOUT_DIRECTORY)?, row(ABOUT_SHARDS)?])
+}
+
+/// Whether a catalog is of this version, and of this directory.
+fn check(file: &str, of: Of, [version, directory, shards]: [u128; 3]) -> Result<(), Trouble> {
     let file = file.to_owned();
     if version != VERSION {
         let expected = VERSION;
@@ -115,7 +137,7 @@ fn open(file: &str, of: Of) -> Result<(Store, Held), Trouble> {
     if (directory, shards) != (of.0, of.1.into()) {
         return Err(Trouble::Final(CatalogError::Foreign { file }));
     }
-    Ok((store, held))
+    Ok(())
 }
 
 /// Makes an empty one at `new`, to be renamed to `file`.
@@ -141,14 +163,6 @@ fn made(file: &str, new: &str, (directory, shards): Of) -> Result<Store, Catalog
 impl Store {
     pub(super) fn file(&self) -> &str {
         &self.file
-    }
-
-    /// Version, directory, shards.
-    fn about(&self) -> Result<[u128; 3], Error> {
-        let about = self.database.begin_read()?.open_table(ABOUT)?;
-        let missing = |name: &str| Error::Corrupted(format!("it does not say its {name}"));
-        let row = |name| about.get(name)?.map(|row| row.value()).ok_or_else(|| missing(name));
-        Ok([row(ABOUT_VERSION)?, row(ABOUT_DIRECTORY)?, row(ABOUT_SHARDS)?])
     }
 
     pub(super) fn held(&self) -> Result<Held, Error> {

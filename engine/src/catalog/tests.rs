@@ -112,6 +112,8 @@ fn another_directory_s_and_another_version_s_are_refused_and_left_alone() {
     std::fs::copy(other.path().join(FILE), &path).unwrap();
     let refused = Catalog::open(&mine).unwrap_err();
     assert!(matches!(refused, CatalogError::Foreign { .. }), "{refused}");
+    let bytes = |of: &Path| std::fs::read(of.join(FILE)).unwrap();
+    assert!(bytes(dir.path()) == bytes(other.path()), "it was left as it was");
     std::fs::remove_file(&path).unwrap();
     drop(Catalog::open(&mine).unwrap());
     let database = Database::open(&path).unwrap();
