@@ -1,8 +1,9 @@
 //! Routing by kinds of clauses: what one insert costs among 300,000 clauses of a kind, in the index
 //! alone and on one core, and what it costs to add a clause to them and to remove one. Beside it
 //! the same clauses without an index, each asked: that is also the oracle of who is found. Rows are
-//! drawn anew, so that what each one finds is as cold as it is in a stream; and what one look-up in
-//! a bare hash table of as many numbers costs in the same run says how fast the machine's memory is.
+//! drawn anew, so that what each one finds is as cold as it is in a stream; and what one look-up
+//! in a bare hash table of as many numbers costs in the same run says how fast the machine's
+//! memory is.
 //!
 //! Then the same clauses added in bulk to a whole engine, and the memory that each takes: by how
 //! much the process's resident memory grows while 300,000 of them are made, divided by their

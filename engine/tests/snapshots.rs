@@ -23,8 +23,7 @@ fn open(dir: &Path, builder: Builder) -> World {
     (engine, publisher)
 }
 
-/// Everything below `xmax` but the `running`; transactions of these tests have their commit's
-/// number.
+/// Everything below `xmax` but the `running`. Transactions here have their commit's number.
 fn shown(xmax: u64, running: &[u64]) -> PgSnapshot {
     PgSnapshot::new(running.first().copied().unwrap_or(xmax), xmax, running.iter().copied())
         .unwrap()

@@ -214,9 +214,14 @@ mod tests {
         /// Nothing that came is taken for shown, wherever numbers begin again.
         #[test]
         fn nothing_that_came_and_is_not_shown_passes(
-            base in prop_oneof![3u64..1 << 34, (1u64..4, 0u64..100).prop_map(|(n, near)| (n << 32) - near)],
+            base in prop_oneof![
+                3u64..1 << 34,
+                (1u64..4, 0u64..100).prop_map(|(n, near)| (n << 32) - near),
+            ],
             came in prop::collection::vec(0u64..60, 1..40),
-            xmin in 0u64..60, span in 0u64..20, running in prop::collection::btree_set(0u64..20, 0..5),
+            xmin in 0u64..60,
+            span in 0u64..20,
+            running in prop::collection::btree_set(0u64..20, 0..5),
             older in 0usize..40,
         ) {
             let mut xids = Xids::new(false);
