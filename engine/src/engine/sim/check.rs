@@ -94,7 +94,7 @@ impl Sim {
         self.world.calm();
         self.disk.fail_after(None);
         self.rows.fail_after(None);
-        while !self.life().hung.is_empty() {
+        while self.hangs() {
             self.come_back();
         }
         let last = self.world.transactions.last().unwrap().commit;

@@ -4,6 +4,7 @@
 
 use super::handler::Simulated;
 use super::load::Shown;
+use super::nap::{Nap, Naps};
 use super::oracle::{Rng, Transaction, Wanted};
 use crate::consumer::{Ack, ConsumerError, ConsumerSpec, Reporter, Start, Started};
 use crate::snapshot::Initial;
@@ -87,6 +88,7 @@ pub(super) struct Seen {
     pub(super) strays: u32,
     /// It has asked for more time since its last report.
     pub(super) deferred: bool,
+    pub(super) naps: Naps,
     /// What a dead incarnation reported before its successor started.
     last_words: Lsn,
     /// Of the living incarnation, and of a dead one.
@@ -100,6 +102,8 @@ pub(super) struct World {
     shapes: Mutex<BTreeMap<Handle, Seen>>,
     /// Chance, and whether there are still deaths.
     chance: Mutex<(Rng, bool)>,
+    /// The next handler that is called hangs.
+    pub(super) nap: Mutex<Option<Nap>>,
     /// What consumers found wrong. A panic of theirs would be a death like any other.
     faults: Mutex<Vec<String>>,
 }
@@ -107,7 +111,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(transactions: Vec<Transaction>, seed: u64) -> World {
         let chance = Mutex::new((Rng::new(seed), true));
-        World { transactions, shapes: Mutex::default(), chance, faults: Mutex::default() }
+        let (shapes, nap, faults) = (Mutex::default(), Mutex::default(), Mutex::default());
+        World { transactions, shapes, chance, nap, faults }
     }
 
     pub(super) fn add(&self, handle: Handle, spec: Spec, first: Offset) {
@@ -133,6 +138,7 @@ impl World {
             given_up: 0,
             strays: 0,
             deferred: false,
+            naps: Naps::default(),
             last_words: Lsn::ZERO,
             reporter: None,
             zombie: None,
@@ -173,7 +179,8 @@ impl World {
         for seen in self.shapes.lock().values_mut() {
             // Dropping it at the end of the process counted as one.
             let deaths = seen.deaths - u32::from(std::mem::take(&mut seen.was_alive));
-            seen.doomed = deaths >= DEATHS_MAX || !seen.spec.prompt;
+            let overslept = std::mem::take(&mut seen.naps).overslept;
+            seen.doomed = deaths >= DEATHS_MAX || !seen.spec.prompt || overslept;
             (seen.alive, seen.deaths, seen.given_up) = (false, 0, 0);
             (seen.reporter, seen.zombie) = (None, None);
         }
@@ -193,7 +200,8 @@ impl World {
     pub(super) fn condemned(&self, handle: Handle, cause: &str) {
         self.with(handle, |seen| {
             let late = cause.contains("did not report within its deadline");
-            let just = (late && !seen.spec.prompt && !seen.deferred) || seen.deaths >= DEATHS_MAX;
+            let slow = !seen.spec.prompt || seen.naps.overslept;
+            let just = (late && slow && !seen.deferred) || seen.deaths >= DEATHS_MAX;
             assert!(just, "{handle} was condemned for nothing: {cause}: {seen:?}");
             seen.gone = true;
         });
@@ -238,7 +246,8 @@ impl World {
                 }
             }
             let Some(reporter) = &seen.reporter else { continue };
-            if self.strikes(4) {
+            // Who hangs may be inside of what comes next.
+            if !seen.naps.hangs && self.strikes(4) {
                 let refused = reporter.flushed(through.next()).is_err();
                 self.must(refused, || format!("{handle}: took a lie from outside: {seen:?}"));
             }

@@ -72,6 +72,7 @@ impl Consumer for Simulated {
         context: &mut Context<'_>,
     ) -> Result<(), ConsumerError> {
         let world = Arc::clone(&self.world);
+        let late = world.naps(self.handle);
         // Also while the run is calm: what is reported outside the handler may lose its mark.
         let (dies, withholds) = (world.strikes(40), world.draw(3) == 0);
         let (lies, mute) = (world.strikes(20), world.strikes(6));
@@ -97,6 +98,10 @@ impl Consumer for Simulated {
             let withholds = withholds && (seen.reporter.is_some() || mute);
             if seen.spec.prompt || !withholds {
                 context.flushed(commit)?;
+                if late {
+                    // Its shape has ended meanwhile: this is nobody's business.
+                    return Ok(());
+                }
                 if commit > seen.reported {
                     (seen.deaths, seen.deferred) = (0, false);
                 }

@@ -1,5 +1,6 @@
 //! Hang: factories that do not answer for a while, some until they are given up (R9). What these
-//! answer then is nobody's business: their consumers are handed nothing, and dropped.
+//! answer then is nobody's business: their consumers are handed nothing, and dropped. And handlers
+//! that do not return, some until their shape is given up (3.8).
 
 use super::Sim;
 use super::consumer::{Seen, World};
@@ -10,9 +11,15 @@ use crate::words::{Handle, Lsn, Offset};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// More than a consumer's deadline, and than what makes a runner wedged.
+const LONG_NAP: Duration = Duration::from_millis(1_100);
+
 impl Sim {
-    /// A runner takes up what goes first, and hangs in it if that is a factory.
+    /// A runner takes up what goes first, and hangs in it if that is a factory; or in a handler.
     pub(super) fn hang(&mut self) {
+        if self.naps && self.rng.below(5) > 0 {
+            return self.nap();
+        }
         let life = self.life();
         let Some(mut runner) = life.runners.pop() else { return };
         match runner.run_or_hang() {
@@ -25,15 +32,24 @@ impl Sim {
         }
     }
 
-    /// A factory that hangs answers, or more time passes without that.
+    /// A factory that hangs answers, or a handler returns, or more time passes without that.
     pub(super) fn hung(&mut self) {
-        if self.life().hung.is_empty() {
+        if !self.hangs() {
             return;
         }
+        let naps = !self.life().naps.is_empty();
         match self.rng.below(3) {
             0 => self.come_back(),
+            // Long enough for a deadline, or for another runner in its place.
+            1 if naps => self.pass(LONG_NAP),
             _ => self.pass(FACTORY_TIMEOUT * 3 / 5),
         }
+    }
+
+    /// Whether somebody hangs.
+    pub(super) fn hangs(&mut self) -> bool {
+        let life = self.life();
+        !life.hung.is_empty() || !life.naps.is_empty()
     }
 
     /// Time passes, and the watch looks before and after.
@@ -46,14 +62,21 @@ impl Sim {
     /// The watch looks, and has runners started in the place of those that hang.
     pub(super) fn watch(&mut self) {
         let now = self.now;
+        self.look_at_naps();
         let life = self.life();
-        for _ in 0..life.watch.tick(now) {
+        let replaced = life.watch.tick(now);
+        for _ in 0..replaced {
             let runner = life.runner();
             life.runners.push(runner);
         }
+        self.outcome.replaced += replaced as u64;
     }
 
     pub(super) fn come_back(&mut self) {
+        let life = self.life();
+        if life.hung.is_empty() || (!life.naps.is_empty() && self.rng.below(2) == 0) {
+            return self.wake_up();
+        }
         let hung = self.life().hung.len();
         let place = self.rng.below(hung as u64) as usize;
         let life = self.life();

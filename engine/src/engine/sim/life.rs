@@ -5,6 +5,7 @@ use super::super::publisher::Publisher;
 use super::super::retain::Retainer;
 use super::super::threads::{Parts, SyncPart};
 use super::super::{Engine, Inner, StartError};
+use super::nap::Napper;
 use super::{RUNNERS, SHARDS, Sim};
 use crate::consumer::ShardLink;
 use crate::run::{Runner, StartJob, Watch};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 /// A consumer that was handed everything and is silent for so long has had its time. Runs take a
 /// part of a second to some seconds.
-const DEADLINE: Duration = Duration::from_millis(400);
+pub(super) const DEADLINE: Duration = Duration::from_millis(400);
 /// A factory that has not answered for so long is given up.
 pub(super) const FACTORY_TIMEOUT: Duration = Duration::from_millis(50);
 
@@ -25,10 +26,12 @@ pub(super) struct Life {
     pub(super) pumps: Vec<Pump>,
     pub(super) syncers: Vec<SyncPart>,
     pub(super) watch: Watch,
-    /// Those that hang in no factory.
+    /// Those that hang nowhere.
     pub(super) runners: Vec<Runner>,
-    /// Those that do, and in which.
+    /// Those that hang in a factory, and in which.
     pub(super) hung: Vec<(Runner, Box<StartJob>)>,
+    /// Those that hang in a handler.
+    pub(super) naps: Vec<Napper>,
     links: Arc<[Arc<ShardLink>]>,
     pub(super) retainer: Option<Retainer>,
 }
@@ -52,9 +55,18 @@ impl Life {
             assemble_simulated(&builder, sim.now, (&sim.disk, &sim.rows), sim.floor)?;
         let Parts { pumps, syncers, watch, runners, links, retainer, .. } = parts;
         let publisher = Publisher::new(Arc::clone(&inner));
-        let (none, hung) = (Vec::new(), Vec::new());
-        let mut life =
-            Life { inner, publisher, pumps, syncers, watch, runners: none, hung, links, retainer };
+        let mut life = Life {
+            inner,
+            publisher,
+            pumps,
+            syncers,
+            watch,
+            runners: Vec::new(),
+            hung: Vec::new(),
+            naps: Vec::new(),
+            links,
+            retainer,
+        };
         life.runners = (0..runners).map(|_| life.runner()).collect();
         Ok(life)
     }

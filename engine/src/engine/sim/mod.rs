@@ -1,7 +1,7 @@
 //! Simulator: the machines that run in production, pumped by one thread in an order that a seed
 //! decides, over a disk that loses what was not synced. Consumers die in every way, fail to start,
-//! or do so after they were given up, withhold reports, ask for more time, lie and take reports
-//! back; shapes come and go in the middle of transactions, and are removed twice; tables are
+//! or do so after they were given up, hang in the middle of a delivery, withhold reports, ask for
+//! more time, lie and take reports back; shapes come and go in the middle of transactions, and are removed twice; tables are
 //! truncated and altered; the source begins again below; writes, syncs, names and openings fail;
 //! the process is killed and the power is cut. An oracle checks each delivery, what readers find,
 //! the flushed LSN (INV1), and at the end that everybody has everything.
@@ -17,6 +17,7 @@ mod handler;
 mod hang;
 mod life;
 mod load;
+mod nap;
 mod oracle;
 mod stop;
 #[cfg(test)]
@@ -77,6 +78,12 @@ pub struct Outcome {
     pub deaths: u64,
     /// Factories that were given up because they did not answer.
     pub timed_out: u64,
+    /// Handlers that did not return for a while.
+    pub naps: u64,
+    /// Of these, those whose shape was given up by then.
+    pub overslept: u64,
+    /// Runners that took the place of one that hung.
+    pub replaced: u64,
     /// Shapes that were given up.
     pub undeliverable: u64,
     /// Shapes that ended because their table was truncated or altered.
@@ -161,6 +168,8 @@ struct Sim {
     versions: [u32; TABLES],
     /// As it was checked last.
     flushed: Lsn,
+    /// Whether handlers hang too: in half of the runs, so that the others stay what they were.
+    naps: bool,
     outcome: Outcome,
 }
 
@@ -194,6 +203,7 @@ impl Sim {
             published: Lsn::ZERO,
             versions: [0; TABLES],
             flushed: Lsn::ZERO,
+            naps: seed % 2 == 1,
             outcome: Outcome::default(),
         };
         sim.open();
@@ -309,6 +319,7 @@ impl Sim {
 
     /// The process is gone, and with it every consumer and factory, wherever it lay.
     fn end(&mut self) {
+        self.life().naps.clear();
         self.life = None;
         assert_eq!(Arc::strong_count(&self.world), 1, "a consumer or a factory is left behind");
     }

@@ -59,7 +59,7 @@ impl Sim {
             self.world.check_owing(end.durable, &end.owing, is_here);
         }
         drop(inner);
-        while !self.life().hung.is_empty() {
+        while self.hangs() {
             self.come_back();
         }
         for runner in 0..self.life().runners.len() {

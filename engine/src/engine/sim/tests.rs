@@ -46,7 +46,8 @@ fn many_seeds() {
         let Outcome { undeliverable, invalidated, refused, thinned, loaded, .. } = sum;
         let kinds = [power_cuts, disk_failures, sealed, spoilt, deaths, undeliverable, invalidated];
         let more = [thinned, loaded, sum.shutdowns, sum.timed_out, sum.reconnects];
-        let often = kinds.into_iter().chain(more).all(|count| count > 50);
+        let naps = [sum.naps, sum.overslept, sum.replaced];
+        let often = kinds.into_iter().chain(more).chain(naps).all(|count| count > 50);
         assert!(often && refused > 0, "{sum:?}");
     }
 }
@@ -65,6 +66,9 @@ fn add(sum: &mut Outcome, one: Outcome) {
     sum.loaded += one.loaded;
     sum.deaths += one.deaths;
     sum.timed_out += one.timed_out;
+    sum.naps += one.naps;
+    sum.overslept += one.overslept;
+    sum.replaced += one.replaced;
     sum.undeliverable += one.undeliverable;
     sum.invalidated += one.invalidated;
     sum.refused += one.refused;
