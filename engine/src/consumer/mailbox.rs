@@ -287,6 +287,12 @@ impl Mailbox {
         self.lease_ms.fetch_max(ms, Ordering::Relaxed);
     }
 
+    /// The lease that was asked for and is not granted yet.
+    pub(crate) fn lease(&self) -> Duration {
+        // Relaxed: see `extend_lease`.
+        Duration::from_millis(self.lease_ms.load(Ordering::Relaxed))
+    }
+
     /// Takes the lease that was asked for.
     pub(crate) fn take_lease(&self) -> Duration {
         // Relaxed: see `extend_lease`.

@@ -1,7 +1,7 @@
 //! Metrics: what the engine has counted since it was started, and how it is, for who asks. Nothing
 //! here is on a delivery's way: each number has one writer, and they are summed when asked for.
 
-use super::Engine;
+use super::{Engine, Inner};
 use crate::control::Counters;
 use crate::sync::Ordering;
 use crate::words::Lsn;
@@ -133,7 +133,13 @@ impl Engine {
     /// Whether somebody has to look: the engine has failed, a sync hangs, handlers have taken all
     /// the runners, an inline consumer blocks its shard, or the flushed LSN is stuck.
     pub fn health(&self) -> Health {
-        let control = &self.inner.control;
+        self.inner.health()
+    }
+}
+
+impl Inner {
+    pub(super) fn health(&self) -> Health {
+        let control = &self.control;
         let cause = control.state.poisoned().map(str::to_owned).or_else(|| control.vitals.red());
         cause.map_or(Health::Green, |cause| Health::Red { cause })
     }

@@ -3,8 +3,8 @@
 //! ones (R10), marks again what a lost mark would hide, and says what is wrong with the engine.
 
 use super::pool::Pool;
-use crate::consumer::{Inside, Mailbox, Pulse, Verdict};
-use crate::control::{Control, Event};
+use crate::consumer::{Ack, Inside, Mailbox, Pulse, Verdict};
+use crate::control::{Control, Event, Place};
 use crate::sync::Arc;
 use crate::words::{Lsn, Offset};
 use crossbeam_channel::Receiver;
@@ -215,7 +215,34 @@ impl Watch {
         }
         let still = now.saturating_duration_since(self.flushed.1);
         let bound = self.limits.consumer_deadline.max(self.limits.lease_max);
-        (still > bound).then(|| format!("the flushed LSN stands at {flushed} for {still:.1?}"))
+        (still > bound).then(|| {
+            let holder = self.holder();
+            format!("the flushed LSN stands at {flushed} for {still:.1?}: {holder}")
+        })
+    }
+
+    /// Who holds the flushed LSN, as far as it lives: the consumer that is furthest behind, of those
+    /// that it waits for in the shard that is.
+    fn holder(&self) -> String {
+        let shards = 0..self.shards.len();
+        let last = shards.min_by_key(|shard| self.control.flushed.shard(*shard)).unwrap_or(0);
+        // A walk, of what stands still for so long.
+        let mailboxes = self.watched.iter().filter_map(|watched| watched.mailbox.upgrade());
+        let owes = mailboxes.filter(|mailbox| {
+            let owes = mailbox.handed() > mailbox.flushed() && !mailbox.is_closed();
+            let waits_for = |place: Place| place.ack == Ack::Consumer;
+            let place = |mailbox: &Mailbox| self.control.registry.place(mailbox.name().handle);
+            owes && mailbox.link().shard == last && place(mailbox).is_some_and(waits_for)
+        });
+        match owes.min_by_key(|mailbox| mailbox.flushed()) {
+            Some(mailbox) => {
+                let (name, flushed, handed) = (mailbox.name(), mailbox.flushed(), mailbox.handed());
+                format!("{name} was handed {handed} and has flushed {flushed}")
+            }
+            None => {
+                format!("shard {last} owes, and nobody in it was handed what it does not report")
+            }
+        }
     }
 }
 
@@ -248,14 +275,16 @@ fn condemn_stuck(watched: &[Watched], limits: &WatchLimits, inside: Inside, stil
     };
     let found = watched.iter().filter_map(|watched| {
         let mailbox = watched.mailbox.upgrade().filter(is_it)?;
-        Some((mailbox, watched.lease.min(limits.lease_max)))
+        // Not taken: it is not spent by who works on one delivery.
+        let lease = watched.lease.max(mailbox.lease());
+        Some((mailbox, lease.min(limits.lease_max)))
     });
     for (mailbox, lease) in found {
         if !mailbox.is_started() {
             if still >= limits.factory_timeout {
                 condemn(&mailbox, Verdict::StartTimedOut);
             }
-        } else if still >= limits.consumer_deadline.max(lease + mailbox.take_lease()) {
+        } else if still >= limits.consumer_deadline.max(lease) {
             condemn(&mailbox, Verdict::Expired);
         }
     }

@@ -157,11 +157,12 @@ impl Shard {
         }
         let unflushed = self.owed.consumers.unflushed_bytes();
         let gauge = &self.link.gauges.unflushed_bytes;
+        // What an earlier life left owed has no bytes, and is owed (INV12).
+        let commits = self.owed.consumers.unflushed_commits();
+        self.counters().unflushed_commits.set(commits);
         // Relaxed: one writer; a hint for the publisher (R17).
         if gauge.load(Ordering::Relaxed) != unflushed {
             gauge.store(unflushed, Ordering::Relaxed);
-            let commits = self.owed.consumers.unflushed_commits();
-            self.counters().unflushed_commits.set(commits);
             self.control.gate.wake();
         }
     }

@@ -90,6 +90,40 @@ fn r04_mail_of_long_ago_is_found_in_the_log() {
     assert_eq!(hand.counters().lagging.get(), 0);
 }
 
+/// R4: whose mailbox overflows while it is on its way to it goes another round, though it says that
+/// it has joined.
+#[test]
+fn r04_who_joins_while_its_mailbox_overflows_goes_another_round() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::with(Engine::builder().directory(dir.path()).mailbox_places(4));
+    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let sees = Arc::clone(&seen);
+    hand.add_with(mailbox(Ack::Consumer, move |delivery, context| {
+        sees.lock().push(delivery.commit_lsn().as_u64());
+        reports(delivery, context)
+    }));
+    hand.run();
+    hand.publish(1..=30);
+    hand.settle();
+    while hand.runner.run_one().unwrap() {}
+    assert_eq!((seen.lock().len(), hand.counters().overflows.get()), (30, 1));
+    // It stands at the readable end, and one more is to come: that is its boundary.
+    hand.publish(31..=31);
+    hand.pump();
+    hand.publish(32..=60);
+    hand.pump();
+    assert_eq!(hand.counters().overflows.get(), 2);
+    hand.settle();
+    while hand.runner.run_one().unwrap() {
+        hand.pump();
+        let lags = seen.lock().len() < 60;
+        assert!(!lags || hand.counters().lagging.get() == 1, "{:?}", seen.lock());
+    }
+    hand.run();
+    assert_eq!(*seen.lock(), (1..=60).collect::<Vec<u64>>());
+    assert_eq!((hand.flushed(), hand.counters().lagging.get()), (60, 0));
+}
+
 /// R17: a runner that was woken looks idle until it comes to run, and whoever waits for it is not
 /// to blame; who has handled everything and is silent is.
 #[test]
@@ -200,6 +234,33 @@ fn a_lease_has_a_maximum() {
     hand.watch(LONG);
     hand.run();
     assert_eq!(hand.living(), []);
+}
+
+/// A lease holds for who asks for it and goes on with the same delivery, also in the middle of a
+/// transaction, and ends (3.8).
+#[test]
+fn a_lease_holds_inside_the_handler_that_asks_for_it() {
+    for (looks, living) in [(4, 1), (7, 0)] {
+        let dir = tempfile::tempdir().unwrap();
+        let builder = Engine::builder().directory(dir.path()).consumer_deadline(LONG);
+        let mut hand = ByHand::with(builder.lease_max(10 * LONG));
+        let watch = Arc::new(Mutex::new(hand.watch.take().unwrap()));
+        let now = hand.now;
+        hand.add_with(mailbox(Ack::Log, move |_, context| {
+            context.defer(2 * LONG);
+            (0..looks).for_each(|look| {
+                watch.lock().tick(now + look * LONG / 2);
+            });
+            Ok(())
+        }));
+        hand.run();
+        let mut transaction = TransactionBuilder::new(1, Lsn::new(1));
+        let relation = relation(2);
+        transaction.insert(&relation, [Value::Text(b"1"), Value::Text(b"1")]).unwrap();
+        hand.publisher.publish(transaction.cut()).unwrap();
+        hand.run();
+        assert_eq!(hand.living().len(), living, "after {looks} looks");
+    }
 }
 
 /// The sweep is the backstop for a mark that is lost (3.8).

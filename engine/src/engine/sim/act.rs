@@ -134,6 +134,9 @@ impl Sim {
     }
 
     pub(super) fn sync(&mut self, shard: usize) {
+        if self.naps && self.is_slow(shard) {
+            return;
+        }
         if let Err(cause) = self.life().sync(shard) {
             self.fail(&cause);
         }

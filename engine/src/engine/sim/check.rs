@@ -1,5 +1,6 @@
 //! Check: what must hold after each step, and at the end of a run.
 
+use super::super::metrics::Health;
 use super::{Known, SHARDS, Sim};
 use crate::control::Event;
 use crate::log::{ReadLimits, read_shape};
@@ -94,6 +95,7 @@ impl Sim {
         self.world.calm();
         self.disk.fail_after(None);
         self.rows.fail_after(None);
+        self.end_slow_sync();
         while self.hangs() {
             self.come_back();
         }
@@ -110,7 +112,7 @@ impl Sim {
             for runner in &mut life.runners {
                 while runner.run_one().unwrap() {}
             }
-            life.watch.tick(now);
+            self.watch();
             self.load();
             self.thin();
             self.world.report_late();
@@ -132,6 +134,9 @@ impl Sim {
                 self.holds(),
             );
         }
+        self.watch();
+        let inner = &self.life.as_ref().unwrap().inner;
+        assert_eq!(inner.health(), Health::Green);
         self.count_deaths();
         self.check_logs();
     }

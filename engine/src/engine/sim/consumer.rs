@@ -104,15 +104,17 @@ pub(super) struct World {
     chance: Mutex<(Rng, bool)>,
     /// The next handler that is called hangs.
     pub(super) nap: Mutex<Option<Nap>>,
+    /// Who asks for more time is given some.
+    pub(super) leases_end: bool,
     /// What consumers found wrong. A panic of theirs would be a death like any other.
     faults: Mutex<Vec<String>>,
 }
 
 impl World {
-    pub(super) fn new(transactions: Vec<Transaction>, seed: u64) -> World {
+    pub(super) fn new(transactions: Vec<Transaction>, seed: u64, leases_end: bool) -> World {
         let chance = Mutex::new((Rng::new(seed), true));
         let (shapes, nap, faults) = (Mutex::default(), Mutex::default(), Mutex::default());
-        World { transactions, shapes, chance, nap, faults }
+        World { transactions, shapes, chance, nap, leases_end, faults }
     }
 
     pub(super) fn add(&self, handle: Handle, spec: Spec, first: Offset) {
@@ -392,7 +394,10 @@ impl World {
     }
 
     /// What its consumer is told: what its initial rows do not show.
-    fn told<'a>(&'a self, seen: &Seen) -> impl Iterator<Item = (Offset, Operation)> + use<'a> {
+    pub(super) fn told<'a>(
+        &'a self,
+        seen: &Seen,
+    ) -> impl Iterator<Item = (Offset, Operation)> + use<'a> {
         let rows = seen.rows.as_ref().map(|rows| Arc::clone(&rows.shows));
         self.offsets(seen).filter(move |(offset, _)| {
             let shows = |shows: &Arc<[bool]>| {

@@ -109,7 +109,7 @@ impl Consumer for Simulated {
                 seen.reported_max = seen.reported_max.max(commit);
             } else if seen.reporter.is_some() && defers {
                 context.defer(LEASE);
-                seen.deferred = true;
+                seen.deferred = !world.leases_end;
             }
             Ok(())
         })

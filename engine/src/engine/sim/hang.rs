@@ -53,7 +53,7 @@ impl Sim {
     }
 
     /// Time passes, and the watch looks before and after.
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.watch();
         self.now += time;
         self.watch();
@@ -70,6 +70,7 @@ impl Sim {
             life.runners.push(runner);
         }
         self.outcome.replaced += replaced as u64;
+        self.check_health();
     }
 
     pub(super) fn come_back(&mut self) {

@@ -12,11 +12,13 @@ use crate::run::{Runner, StartJob, Watch};
 use crate::shard::Pump;
 use crate::words::{Handle, ShapeDefinition};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A consumer that was handed everything and is silent for so long has had its time. Runs take a
 /// part of a second to some seconds.
 pub(super) const DEADLINE: Duration = Duration::from_millis(400);
+/// It may put that off for as long, where handlers hang.
+pub(super) const LEASE_MAX: Duration = Duration::from_millis(700);
 /// A factory that has not answered for so long is given up.
 pub(super) const FACTORY_TIMEOUT: Duration = Duration::from_millis(50);
 
@@ -32,6 +34,8 @@ pub(super) struct Life {
     pub(super) hung: Vec<(Runner, Box<StartJob>)>,
     /// Those that hang in a handler.
     pub(super) naps: Vec<Napper>,
+    /// A sync that hangs, and since when.
+    pub(super) slow_sync: Option<(usize, Instant)>,
     links: Arc<[Arc<ShardLink>]>,
     pub(super) retainer: Option<Retainer>,
 }
@@ -50,6 +54,7 @@ impl Life {
             // Not memory: the simulated disk stands in for it.
             .directory("simulated")
             .consumers(find);
+        let builder = if sim.naps { builder.lease_max(LEASE_MAX) } else { builder };
         let builder = sim.keeps.settings(builder);
         let Assembly { inner, parts } =
             assemble_simulated(&builder, sim.now, (&sim.disk, &sim.rows), sim.floor)?;
@@ -64,6 +69,7 @@ impl Life {
             runners: Vec::new(),
             hung: Vec::new(),
             naps: Vec::new(),
+            slow_sync: None,
             links,
             retainer,
         };

@@ -15,6 +15,7 @@ mod check;
 mod consumer;
 mod handler;
 mod hang;
+mod health;
 mod life;
 mod load;
 mod nap;
@@ -32,6 +33,7 @@ use crate::shard::Refusal;
 use crate::words::{Fragment, Handle, Lsn, Slot};
 use consumer::World;
 use crossbeam_channel::Receiver;
+use health::Held;
 use life::Life;
 use load::Load;
 use oracle::{Rng, TABLES, Transaction};
@@ -84,6 +86,10 @@ pub struct Outcome {
     pub overslept: u64,
     /// Runners that took the place of one that hung.
     pub replaced: u64,
+    /// Looks of the watch after which health was red, and of these, those that named a shape.
+    pub red: u64,
+    /// See `red`.
+    pub named: u64,
     /// Shapes that were given up.
     pub undeliverable: u64,
     /// Shapes that ended because their table was truncated or altered.
@@ -170,6 +176,7 @@ struct Sim {
     flushed: Lsn,
     /// Whether handlers hang too: in half of the runs, so that the others stay what they were.
     naps: bool,
+    held: Held,
     outcome: Outcome,
 }
 
@@ -177,7 +184,7 @@ impl Sim {
     fn new(seed: u64) -> Sim {
         let mut rng = Rng::new(seed);
         let transactions = Transaction::stream(&mut rng, TRANSACTIONS);
-        let world = Arc::new(World::new(transactions, rng.next()));
+        let world = Arc::new(World::new(transactions, rng.next(), seed % 2 == 1));
         let (now, keeps) = (Instant::now(), Keeps::random(&mut rng));
         let mut sim = Sim {
             rng,
@@ -204,6 +211,7 @@ impl Sim {
             versions: [0; TABLES],
             flushed: Lsn::ZERO,
             naps: seed % 2 == 1,
+            held: Held::NOT,
             outcome: Outcome::default(),
         };
         sim.open();
@@ -279,6 +287,7 @@ impl Sim {
 
     /// The process is killed, at whatever point it is, or the power is cut; it is started again.
     fn crash(&mut self) {
+        self.held = Held::NOT;
         self.world.before_crash();
         self.count_deaths();
         self.end();

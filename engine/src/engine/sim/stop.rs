@@ -11,6 +11,7 @@ impl Sim {
     /// What a shutdown does to each thread, in any order; then the process is started again.
     pub(super) fn shut_down(&mut self) {
         let lives = self.outcome.lives;
+        self.end_slow_sync();
         let deadline = self.now + Duration::from_millis(self.rng.below(60));
         // Held no longer: what it holds goes with its life.
         let inner = Arc::clone(&self.life().inner);
