@@ -71,6 +71,8 @@ pub(crate) struct Watch {
     /// By number.
     runners: BTreeMap<usize, Heart>,
     flushed: (Lsn, Instant),
+    /// Who was found to hold it.
+    holder: Weak<Mailbox>,
 }
 
 impl Watch {
@@ -94,6 +96,7 @@ impl Watch {
             shards: shards.into_iter().map(heart).collect(),
             runners: BTreeMap::new(),
             flushed,
+            holder: Weak::new(),
         }
     }
 
@@ -222,25 +225,28 @@ impl Watch {
     }
 
     /// Who holds the flushed LSN, as far as it lives: the consumer that is furthest behind, of those
-    /// that it waits for in the shard that is.
-    fn holder(&self) -> String {
+    /// that it waits for in the shard that is. A tick looks at some, and at who was found before.
+    fn holder(&mut self) -> String {
         let shards = 0..self.shards.len();
         let last = shards.min_by_key(|shard| self.control.flushed.shard(*shard)).unwrap_or(0);
-        // A walk, of what stands still for so long.
-        let mailboxes = self.watched.iter().filter_map(|watched| watched.mailbox.upgrade());
+        let (done, to_do) = self.watched.split_at(self.next.min(self.watched.len()));
+        let some = to_do.iter().chain(done).take(LOOKED_AT_MAX).map(|watched| &watched.mailbox);
+        let mailboxes = some.chain([&self.holder]).filter_map(Weak::upgrade);
         let owes = mailboxes.filter(|mailbox| {
             let owes = mailbox.handed() > mailbox.flushed() && !mailbox.is_closed();
             let waits_for = |place: Place| place.ack == Ack::Consumer;
             let place = |mailbox: &Mailbox| self.control.registry.place(mailbox.name().handle);
             owes && mailbox.link().shard == last && place(mailbox).is_some_and(waits_for)
         });
-        match owes.min_by_key(|mailbox| mailbox.flushed()) {
+        let holder = owes.min_by_key(|mailbox| mailbox.flushed());
+        self.holder = holder.as_ref().map_or_else(Weak::new, Arc::downgrade);
+        match holder {
             Some(mailbox) => {
                 let (name, flushed, handed) = (mailbox.name(), mailbox.flushed(), mailbox.handed());
                 format!("{name} was handed {handed} and has flushed {flushed}")
             }
             None => {
-                format!("shard {last} owes, and nobody in it was handed what it does not report")
+                format!("shard {last} owes, and nobody in it is seen to have been handed that")
             }
         }
     }

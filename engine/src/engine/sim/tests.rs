@@ -48,8 +48,10 @@ fn many_seeds() {
         let kinds = [power_cuts, disk_failures, sealed, spoilt, deaths, undeliverable, invalidated];
         let more = [thinned, loaded, sum.shutdowns, sum.timed_out, sum.reconnects];
         let naps = [sum.naps, sum.overslept, sum.replaced, sum.red, sum.named];
-        let often = kinds.into_iter().chain(more).chain(naps).all(|count| count > 50);
-        assert!(often && refused > 0, "{sum:?}");
+        let often = kinds.into_iter().chain(more).all(|count| count > 50);
+        // In half of the runs.
+        let in_half = naps.into_iter().all(|count| count > 20);
+        assert!(often && in_half && refused > 0, "{sum:?}");
     }
 }
 
