@@ -99,7 +99,7 @@ pub(super) struct Seen {
 /// See the file's head.
 pub(super) struct World {
     pub(super) transactions: Vec<Transaction>,
-    shapes: Mutex<BTreeMap<Handle, Seen>>,
+    pub(super) shapes: Mutex<BTreeMap<Handle, Seen>>,
     /// Chance, and whether there are still deaths.
     chance: Mutex<(Rng, bool)>,
     /// The next handler that is called hangs.
@@ -313,13 +313,6 @@ impl World {
             let flushed = last.is_none_or(|(last, _)| last.commit <= through);
             assert!(flushed || owing.contains(handle), "{handle} owes, and is not named: {seen:?}");
         }
-    }
-
-    /// Every consumer was dropped.
-    pub(super) fn check_dropped(&self) {
-        let shapes = self.shapes.lock();
-        let left = shapes.iter().find(|(_, seen)| seen.alive || seen.strays > 0);
-        assert!(left.is_none(), "it is left behind: {left:?}");
     }
 
     /// A consumer that has not handled everything through `last`, or a shape that should be gone.

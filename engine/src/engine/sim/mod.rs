@@ -1,10 +1,11 @@
 //! Simulator: the machines that run in production, pumped by one thread in an order that a seed
 //! decides, over a disk that loses what was not synced. Consumers die in every way, fail to start,
 //! or do so after they were given up, hang in the middle of a delivery, withhold reports, ask for
-//! more time, lie and take reports back; shapes come and go in the middle of transactions, and are removed twice; tables are
-//! truncated and altered; the source begins again below; writes, syncs, names and openings fail;
-//! the process is killed and the power is cut. An oracle checks each delivery, what readers find,
-//! the flushed LSN (INV1), and at the end that everybody has everything.
+//! more time, lie and take reports back; shapes come and go in the middle of transactions, and are
+//! removed twice; tables are truncated and altered; the source begins again below; writes, syncs,
+//! names and openings fail; the process is killed and the power is cut. An oracle checks each
+//! delivery, what readers find, the flushed LSN (INV1), what is said of health (INV12), and at the
+//! end that everybody has everything.
 //!
 //! It holds none of the engine's logic. A failure names its seed, which repeats the run as long as
 //! the simulator stays as it is.

@@ -1,6 +1,7 @@
 //! Stop: the engine is shut down at whatever point it is, and says who still owes something. What
 //! it had accepted is flushed by then, or its shape is among these.
 
+use super::consumer::World;
 use super::{SHARDS, Sim};
 use crate::control::Phase;
 use crate::shard::Message;
@@ -72,5 +73,14 @@ impl Sim {
         self.world.check_dropped();
         self.outcome.shutdowns += 1;
         self.crash();
+    }
+}
+
+impl World {
+    /// Every consumer was dropped.
+    pub(super) fn check_dropped(&self) {
+        let shapes = self.shapes.lock();
+        let left = shapes.iter().find(|(_, seen)| seen.alive || seen.strays > 0);
+        assert!(left.is_none(), "it is left behind: {left:?}");
     }
 }
