@@ -8,7 +8,7 @@ use super::floor::Floor;
 use super::setup::{Prepared, Server};
 use super::status::PostgresState;
 use super::stream::{Pump, Stream};
-use crate::words::{Lsn, TableName};
+use crate::words::Lsn;
 use crossbeam_channel::Sender;
 use pg_walstream::PgReplicationConnection;
 use std::collections::BTreeSet;
@@ -28,8 +28,8 @@ pub(super) struct Run {
     pub(super) config: PostgresConfig,
     /// The server's identity at the first connection.
     pub(super) system: Option<String>,
-    /// The tables whose earlier transactions the engine was told of.
-    pub(super) told: Option<BTreeSet<TableName>>,
+    /// The tables, by OID, whose earlier transactions the engine was told of.
+    pub(super) told: Option<BTreeSet<u32>>,
 }
 
 impl Run {
@@ -110,9 +110,14 @@ impl Run {
         let mut connection = self.replication(&mut server).await?;
         self.identify(&mut connection).await?;
         let prepared = server.prepare(&self.config).await?;
-        let is_kept = self.check_continuity(&prepared).await?;
+        let continuity = self.continuity(&prepared)?;
+        let is_kept = continuity == Continuity::Kept;
+        // First: whoever adds shapes while others are ended is told.
         self.tell_earlier(&mut server, &prepared, is_kept).await?;
         drop(server);
+        if let Continuity::Broken { cause } = continuity {
+            self.break_continuity(cause).await?;
+        }
         let start = prepared.slot.start();
         let floor = self.join(&prepared).await?;
         let options = [
@@ -176,20 +181,21 @@ impl Run {
         prepared: &Prepared,
         is_kept: bool,
     ) -> Result<(), PostgresError> {
-        let tables = || prepared.tables.iter().map(|table| &table.relation.table);
-        let told = self.told.as_ref().filter(|_| is_kept);
-        if told.is_some_and(|told| tables().all(|table| told.contains(table))) {
-            return Ok(());
+        let tables: BTreeSet<u32> =
+            prepared.tables.iter().map(|table| table.relation.oid).collect();
+        let is_told = self.told.as_ref().is_some_and(|told| is_kept && tables.is_subset(told));
+        if !is_told {
+            let noted = self.pump.engine.note_earlier_xids(server.newest_xid().await?);
+            noted.map_err(|error| PostgresError::Engine { cause: error.to_string() })?;
         }
-        let noted = self.pump.engine.note_earlier_xids(server.newest_xid().await?);
-        noted.map_err(|error| PostgresError::Engine { cause: error.to_string() })?;
-        self.told = Some(tables().cloned().collect());
+        // One that is published no more is told of again when it is.
+        self.told = Some(tables);
         Ok(())
     }
 
-    /// Whether nothing is missing. If something is, no shape is left to miss it.
-    async fn check_continuity(&mut self, prepared: &Prepared) -> Result<bool, PostgresError> {
-        let engine = Arc::clone(&self.pump.engine);
+    /// Whether anything is missing.
+    fn continuity(&self, prepared: &Prepared) -> Result<Continuity, PostgresError> {
+        let engine = &self.pump.engine;
         let positions = Positions {
             floor: engine.floor(),
             flushed: engine.flushed_lsn(),
@@ -197,23 +203,24 @@ impl Run {
             wal_end: prepared.wal_end,
         };
         match positions.judge() {
-            Continuity::Kept => Ok(true),
             Continuity::ServerBehind => Err(PostgresError::ServerBehind {
                 server: positions.wal_end,
                 flushed: positions.flushed,
             }),
-            Continuity::Broken { cause } => {
-                tracing::error!(cause, "Postgres source: continuity is broken, shapes invalidated");
-                let invalidate = move || engine.invalidate_all(&cause);
-                let outcome = tokio::task::spawn_blocking(invalidate).await;
-                let thread =
-                    |error| PostgresError::Thread { cause: format!("invalidate: {error}") };
-                let failed = |error| PostgresError::Engine { cause: format!("{error}") };
-                outcome.map_err(thread)?.map_err(failed)?;
-                self.pump.close_unfinished().await?;
-                Ok(false)
-            }
+            continuity => Ok(continuity),
         }
+    }
+
+    /// Something is missing: no shape is left to miss it.
+    async fn break_continuity(&mut self, cause: String) -> Result<(), PostgresError> {
+        tracing::error!(cause, "Postgres source: continuity is broken, shapes invalidated");
+        let engine = Arc::clone(&self.pump.engine);
+        let invalidate = move || engine.invalidate_all(&cause);
+        let outcome = tokio::task::spawn_blocking(invalidate).await;
+        let thread = |error| PostgresError::Thread { cause: format!("invalidate: {error}") };
+        let failed = |error| PostgresError::Engine { cause: format!("{error}") };
+        outcome.map_err(thread)?.map_err(failed)?;
+        self.pump.close_unfinished().await
     }
 
     /// Makes the engine and the machines ready for what the slot sends. The floor rises to the

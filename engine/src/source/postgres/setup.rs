@@ -138,13 +138,13 @@ impl Server {
         Ok(Slot::Created { at })
     }
 
-    /// The number of a transaction that begins now, without its epoch. All that have committed have
-    /// lower ones, also those that others do not see yet; on a standby these are seen when they
-    /// come.
+    /// A transaction's number, without its epoch, above those of all that have committed, also of
+    /// those that others do not see yet; on a standby, where these are seen when they come, the
+    /// highest that has come.
     pub(super) async fn newest_xid(&mut self) -> Result<u32, PostgresError> {
         let action = "ask for the newest transaction";
         let sql = "SELECT CASE WHEN pg_is_in_recovery() \
-                   THEN txid_snapshot_xmax(txid_current_snapshot()) ELSE txid_current() END";
+                   THEN txid_snapshot_xmax(txid_current_snapshot()) - 1 ELSE txid_current() END";
         let text = self.text(sql, action).await?;
         let xid: Result<u64, _> = text.parse();
         let xid =
