@@ -224,7 +224,7 @@ impl Watch {
         })
     }
 
-    /// Who holds the flushed LSN, as far as it lives: the consumer that is furthest behind, of those
+    /// Who holds the flushed LSN, if it lives: the consumer that is furthest behind, of those
     /// that it waits for in the shard that is. A tick looks at some, and at who was found before.
     fn holder(&mut self) -> String {
         let shards = 0..self.shards.len();

@@ -113,6 +113,9 @@ impl Shard {
         for entering in opening.shapes {
             shard.reopen(entering, frontier);
         }
+        // Before its first step: what an earlier life left owed is seen from the start (INV12).
+        let commits = shard.owed.consumers.unflushed_commits();
+        shard.counters().unflushed_commits.set(commits);
         shard
     }
 
