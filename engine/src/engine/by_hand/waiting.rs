@@ -105,10 +105,12 @@ fn r04_who_joins_while_its_mailbox_overflows_goes_another_round() {
     hand.run();
     hand.publish(1..=30);
     hand.settle();
+    assert!(hand.runner.run_one().unwrap(), "its mailbox is drained");
+    hand.publish(31..=31);
+    hand.pump();
     while hand.runner.run_one().unwrap() {}
     assert_eq!((seen.lock().len(), hand.counters().overflows.get()), (30, 1));
-    // It stands at the readable end, and one more is to come: that is its boundary.
-    hand.publish(31..=31);
+    // It stands at the readable end, and one more is to be durable: that is its boundary.
     hand.pump();
     hand.publish(32..=60);
     hand.pump();
