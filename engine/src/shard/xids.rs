@@ -95,15 +95,22 @@ impl Xids {
             self.older.remove_range(half..) + self.older.remove_range(..first)
         };
         if gone > 0 {
-            self.unknown_through(first.wrapping_sub(1));
+            self.forgotten_through(first.wrapping_sub(1));
         }
     }
 
-    /// Transactions through `xid` may have come and not be known.
+    /// The source says that transactions through `xid` may have come and not be known.
     pub(super) fn unknown_through(&mut self, xid: u32) {
         match self.unknown {
             Unknown::Through(through) if !is_later(xid, through) => {}
             _ => self.unknown = Unknown::Through(xid),
+        }
+    }
+
+    /// What has come is forgotten through `xid`. That says nothing of what nobody has told.
+    fn forgotten_through(&mut self, xid: u32) {
+        if !matches!(self.unknown, Unknown::Any) {
+            self.unknown_through(xid);
         }
     }
 
@@ -205,7 +212,11 @@ mod tests {
             let missing = |xid: u64| xids.missing(EVER, &at(xid));
             assert_eq!(missing(base), Some(Missing::Xid(first)), "{first}: forgotten");
             assert_eq!(missing(base + 1), Some(Missing::Xid(first.wrapping_add(1))), "{first}");
-            let last = u64::from(next.wrapping_sub(first));
+            xids.unknown = Unknown::Any;
+            xids.trim(next.wrapping_add(KEPT));
+            assert_eq!(xids.missing(EVER, &at(base + (1 << 29))), Some(Missing::Untold));
+            xids.unknown_through(next);
+            let last = 1 + u64::from(next.wrapping_sub(first));
             assert_eq!(xids.missing(Lsn::ZERO, &shown(&format!("{0}:{0}:", base + last))), None);
         }
     }

@@ -189,6 +189,18 @@ fn mailbox(
     ConsumerSpec::Mailbox { factory: Arc::new(factory), ack }
 }
 
+/// The commits of what was handed over.
+type Commits = Arc<Mutex<Vec<u64>>>;
+
+/// Notes in `seen` what it is handed, and reports it.
+fn recording(seen: &Commits, ack: Ack) -> ConsumerSpec {
+    let seen = Arc::clone(seen);
+    mailbox(ack, move |delivery, context| {
+        seen.lock().push(delivery.commit_lsn().as_u64());
+        reports(delivery, context)
+    })
+}
+
 /// Reports what it is handed.
 fn reports(delivery: &Delivery<'_>, context: &mut Context<'_>) -> Result<(), ConsumerError> {
     Ok(context.flushed(delivery.commit_lsn())?)

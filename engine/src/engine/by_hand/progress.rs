@@ -26,12 +26,8 @@ fn many(hand: &mut ByHand) -> u64 {
 fn c17_deliveries_do_not_wait_for_a_slow_disk() {
     let dir = tempfile::tempdir().unwrap();
     let mut hand = ByHand::open(dir.path());
-    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
-    let sees = Arc::clone(&seen);
-    hand.add_with(mailbox(Ack::Consumer, move |delivery, context| {
-        sees.lock().push(delivery.commit_lsn().as_u64());
-        reports(delivery, context)
-    }));
+    let seen = Commits::default();
+    hand.add_with(recording(&seen, Ack::Consumer));
     hand.run();
     for commit in 1..=40 {
         hand.publish(commit..=commit);
@@ -111,15 +107,11 @@ fn f11_a_backlog_of_an_earlier_life_is_fed_in_pieces() {
         hand.settle();
     }
     drop(hand);
-    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let seen = Commits::default();
     let sees = Arc::clone(&seen);
-    let builder = Engine::builder().directory(dir.path()).consumers(move |_, _| {
-        let sees = Arc::clone(&sees);
-        mailbox(Ack::Consumer, move |delivery, context| {
-            sees.lock().push(delivery.commit_lsn().as_u64());
-            reports(delivery, context)
-        })
-    });
+    let builder = Engine::builder()
+        .directory(dir.path())
+        .consumers(move |_, _| recording(&sees, Ack::Consumer));
     let mut hand = ByHand::with(builder);
     let (mut had, mut most) = (0, 0);
     while hand.pump.step(hand.now) | hand.sync() | hand.runner.run_one().unwrap() {

@@ -100,13 +100,8 @@ fn r15_opened_again_nothing_that_is_owed_is_thinned_and_nobody_comes_back() {
 fn r15_who_is_overtaken_by_the_cut_on_its_way_is_invalidated() {
     let dir = tempfile::tempdir().unwrap();
     let mut hand = ByHand::with(keeps_nothing(dir.path()));
-    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
-    let sees = Arc::clone(&seen);
-    let spec = mailbox(Ack::Log, move |delivery, context| {
-        sees.lock().push(delivery.commit_lsn().as_u64());
-        reports(delivery, context)
-    });
-    let (handle, _) = hand.add_with(spec);
+    let seen = Commits::default();
+    let (handle, _) = hand.add_with(recording(&seen, Ack::Log));
     hand.settle();
     fill(&mut hand, 1, ByHand::settle);
     assert!(hand.runner.run_one().unwrap(), "its factory");

@@ -64,13 +64,8 @@ fn r10_who_waits_for_us_is_not_condemned_and_who_does_not_is() {
 fn r04_mail_of_long_ago_is_found_in_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let mut hand = ByHand::open(dir.path());
-    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
-    let sees = Arc::clone(&seen);
-    let spec = mailbox(Ack::Log, move |delivery, context| {
-        sees.lock().push(delivery.commit_lsn().as_u64());
-        reports(delivery, context)
-    });
-    hand.add_with(spec);
+    let seen = Commits::default();
+    hand.add_with(recording(&seen, Ack::Log));
     hand.run();
     // It gets what commits first, and waits for a runner while more come than are kept.
     hand.publish(1..=2);
@@ -96,12 +91,8 @@ fn r04_mail_of_long_ago_is_found_in_the_log() {
 fn r04_who_joins_while_its_mailbox_overflows_goes_another_round() {
     let dir = tempfile::tempdir().unwrap();
     let mut hand = ByHand::with(Engine::builder().directory(dir.path()).mailbox_places(4));
-    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
-    let sees = Arc::clone(&seen);
-    hand.add_with(mailbox(Ack::Consumer, move |delivery, context| {
-        sees.lock().push(delivery.commit_lsn().as_u64());
-        reports(delivery, context)
-    }));
+    let seen = Commits::default();
+    hand.add_with(recording(&seen, Ack::Consumer));
     hand.run();
     hand.publish(1..=30);
     hand.settle();

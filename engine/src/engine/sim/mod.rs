@@ -1,4 +1,4 @@
-//! Simulator: the machines that run in production, pumped by one thread in an order that a seed
+//! Simulator: the machines that run in production, pumped one at a time in an order that a seed
 //! decides, over a disk that loses what was not synced. Consumers die in every way, fail to start,
 //! or do so after they were given up, hang in the middle of a delivery, withhold reports, ask for
 //! more time, lie and take reports back; shapes come and go in the middle of transactions, and are

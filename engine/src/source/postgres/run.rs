@@ -8,6 +8,8 @@ use super::floor::Floor;
 use super::setup::{Prepared, Server};
 use super::status::PostgresState;
 use super::stream::{Pump, Stream};
+use crate::control::Failure;
+use crate::engine::Engine;
 use crate::words::Lsn;
 use crossbeam_channel::Sender;
 use pg_walstream::PgReplicationConnection;
@@ -185,8 +187,8 @@ impl Run {
             prepared.tables.iter().map(|table| table.relation.oid).collect();
         let is_told = self.told.as_ref().is_some_and(|told| is_kept && tables.is_subset(told));
         if !is_told {
-            let noted = self.pump.engine.note_earlier_xids(server.newest_xid().await?);
-            noted.map_err(|error| PostgresError::Engine { cause: error.to_string() })?;
+            let xid = server.newest_xid().await?;
+            self.wait_for_engine(move |engine| engine.note_earlier_xids(xid)).await?;
         }
         // One that is published no more is told of again when it is.
         self.told = Some(tables);
@@ -214,13 +216,20 @@ impl Run {
     /// Something is missing: no shape is left to miss it.
     async fn break_continuity(&mut self, cause: String) -> Result<(), PostgresError> {
         tracing::error!(cause, "Postgres source: continuity is broken, shapes invalidated");
-        let engine = Arc::clone(&self.pump.engine);
-        let invalidate = move || engine.invalidate_all(&cause);
-        let outcome = tokio::task::spawn_blocking(invalidate).await;
-        let thread = |error| PostgresError::Thread { cause: format!("invalidate: {error}") };
-        let failed = |error| PostgresError::Engine { cause: format!("{error}") };
-        outcome.map_err(thread)?.map_err(failed)?;
+        self.wait_for_engine(move |engine| engine.invalidate_all(&cause)).await?;
         self.pump.close_unfinished().await
+    }
+
+    /// Asks the engine, which may wait for a shard, on a thread where that holds up nobody.
+    async fn wait_for_engine<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Engine) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, PostgresError> {
+        let engine = Arc::clone(&self.pump.engine);
+        let outcome = tokio::task::spawn_blocking(move || ask(&engine)).await;
+        let thread = |error| PostgresError::Thread { cause: format!("asking the engine: {error}") };
+        let failed = |error| PostgresError::Engine { cause: format!("{error}") };
+        outcome.map_err(thread)?.map_err(failed)
     }
 
     /// Makes the engine and the machines ready for what the slot sends. The floor rises to the
