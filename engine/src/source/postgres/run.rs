@@ -8,12 +8,12 @@ use super::floor::Floor;
 use super::setup::{Prepared, Server};
 use super::status::PostgresState;
 use super::stream::{Pump, Stream};
-use crate::control::Failure;
 use crate::engine::Engine;
 use crate::words::Lsn;
 use crossbeam_channel::Sender;
 use pg_walstream::PgReplicationConnection;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -221,14 +221,14 @@ impl Run {
     }
 
     /// Asks the engine, which may wait for a shard, on a thread where that holds up nobody.
-    async fn wait_for_engine<T: Send + 'static>(
+    async fn wait_for_engine<T: Send + 'static, E: Display + Send + 'static>(
         &self,
-        ask: impl FnOnce(&Engine) -> Result<T, Failure> + Send + 'static,
+        ask: impl FnOnce(&Engine) -> Result<T, E> + Send + 'static,
     ) -> Result<T, PostgresError> {
         let engine = Arc::clone(&self.pump.engine);
         let outcome = tokio::task::spawn_blocking(move || ask(&engine)).await;
         let thread = |error| PostgresError::Thread { cause: format!("asking the engine: {error}") };
-        let failed = |error| PostgresError::Engine { cause: format!("{error}") };
+        let failed = |error: E| PostgresError::Engine { cause: error.to_string() };
         outcome.map_err(thread)?.map_err(failed)
     }
 
