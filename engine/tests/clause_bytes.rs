@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use walfan::ClauseIndex;
 
 /// What clauses are made of.
-const WORDS: [&str; 96] = [
+const WORDS: [&str; 97] = [
     "i8",
     "bo",
     "i2",
@@ -36,6 +36,7 @@ const WORDS: [&str; 96] = [
     "at",
     "an",
     "en",
+    "ae",
     "un",
     "1",
     "0",

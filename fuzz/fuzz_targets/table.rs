@@ -1,9 +1,10 @@
-//! A table with a column of every type that clauses know, an enum and one that they do not know.
+//! A table with a column of every type that clauses know, an enum, an array of it, and one
+//! that they do not know.
 
 use std::sync::Arc;
 use walfan::{Column, Fragment, Lsn, Relation, TableName, TransactionBuilder, Value};
 
-pub const COLUMNS: [(&str, u32); 28] = [
+pub const COLUMNS: [(&str, u32); 29] = [
     ("i8", 20),
     ("bo", 16),
     ("i2", 21),
@@ -31,13 +32,14 @@ pub const COLUMNS: [(&str, u32); 28] = [
     ("av", 1187),
     ("aj", 3807),
     ("en", 16_500),
+    ("ae", 16_499),
     ("un", 600),
 ];
 
 /// Written for a column `@` of each type.
 const OF_ANY: [&str; 3] = ["@ IS NULL", "@ IS DISTINCT FROM @", "@ = @"];
 /// Of every operator.
-pub const CLAUSES: [&str; 22] = [
+pub const CLAUSES: [&str; 23] = [
     "i4 / i2 > i8 % 3",
     "nu * nu / 3 > round(nu, 2)",
     "nu BETWEEN -1.5 AND 1e10",
@@ -58,6 +60,7 @@ pub const CLAUSES: [&str; 22] = [
     "jb = '{}' OR jb::text = '{}'",
     "js::text = '{}'",
     "en = 'ok' OR en IN ('a', 'b')",
+    "ae @> ARRAY[en] OR en = ANY (ae) OR ae[1] = 'ok'",
     "f8::text = f4::text OR da::text = ts::text",
     "uu::text = bi::text",
 ];
@@ -69,7 +72,7 @@ pub fn clauses_of_any() -> impl Iterator<Item = String> {
 
 pub fn table() -> Arc<Relation> {
     let columns = COLUMNS.map(|(name, oid)| Column {
-        is_enum: name == "en",
+        enum_oid: matches!(name, "en" | "ae").then_some(16_500),
         ..Column::new(name, oid, name == "i8")
     });
     Arc::new(Relation::new(1, TableName::new("public", "t"), columns.into()))

@@ -23,7 +23,7 @@ const LOCK: &str = "LOCK";
 const FLOOR: &str = "floor";
 const SNAPSHOTS: &str = "snapshots";
 const MAGIC: [u8; 8] = *b"walfan-D";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const META_BYTES: usize = 36;
 
 /// Why a directory cannot be opened. Nothing in it was changed.

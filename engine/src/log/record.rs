@@ -20,6 +20,12 @@ const PARAMS: u8 = 8;
 /// And whether it is to be given initial rows.
 const AWAITS: u8 = 16;
 
+/// What a column is.
+const KEY: u8 = 1;
+const ENUM: u8 = 2;
+/// Whose OID follows.
+const ENUM_ARRAY: u8 = 4;
+
 /// A shape that came, went or was condemned, as the log says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lifecycle {
@@ -176,7 +182,15 @@ pub(super) fn put_relation(out: &mut Vec<u8>, number: u32, relation: &Relation) 
     for column in &relation.columns {
         put_bytes(out, column.name.as_bytes());
         put_number(out, column.type_oid.into());
-        out.push(u8::from(column.key) | u8::from(column.is_enum) << 1);
+        let key = if column.key { KEY } else { 0 };
+        match column.enum_oid {
+            None => out.push(key),
+            Some(enum_oid) if enum_oid == column.type_oid => out.push(key | ENUM),
+            Some(enum_oid) => {
+                out.push(key | ENUM_ARRAY);
+                put_number(out, enum_oid.into());
+            }
+        }
     }
 }
 
@@ -200,10 +214,14 @@ pub(super) fn read_relation(bytes: &[u8]) -> Result<Relation, Malformed> {
 fn read_column(reader: &mut Reader<'_>) -> Result<Column, Malformed> {
     let name = reader.text()?;
     let type_oid = reader.number_u32()?;
-    match reader.byte()? {
-        flags @ 0..4 => Ok(Column { name, type_oid, key: flags & 1 > 0, is_enum: flags & 2 > 0 }),
-        _ => Err(Malformed("a column has flags that are unknown")),
-    }
+    let flags = reader.byte()?;
+    let enum_oid = match flags & !KEY {
+        0 => None,
+        ENUM => Some(type_oid),
+        ENUM_ARRAY => Some(reader.number_u32()?),
+        _ => return Err(Malformed("a column has flags that are unknown")),
+    };
+    Ok(Column { name, type_oid, key: flags & KEY != 0, enum_oid })
 }
 
 pub(super) fn put_fragment_head(out: &mut Vec<u8>, head: &FragmentHead) {
@@ -283,11 +301,13 @@ mod tests {
 
         #[test]
         fn relations_and_fragment_heads_round_trip(
-            number: u32, oid: u32, name: String, columns: Vec<(String, u32, bool, bool)>,
+            number: u32, oid: u32, name: String, columns: Vec<(String, u32, bool, u8)>,
             xid: u32, lsns: (u64, Option<u64>), flags: (bool, bool), counts: (u32, u64),
         ) {
-            let column = |(name, oid, key, is_enum): &(String, u32, bool, bool)| {
-                Column { is_enum: *is_enum, ..Column::new(name, *oid, *key) }
+            let column = |(name, oid, key, kind): &(String, u32, bool, u8)| match kind % 3 {
+                0 => Column::new(name, *oid, *key),
+                1 => Column::of_enum(name, *oid, *key),
+                _ => Column::of_enum_array(name, *oid, number, *key),
             };
             let columns = columns.iter().map(column).collect();
             let relation = Relation::new(oid, TableName::new("s", &name), columns);

@@ -84,7 +84,8 @@ pub enum WhereError {
     /// The column's type is not known to clauses.
     #[error(
         "column {column:?} at {position} has type OID {type_oid}, which clauses cannot read: leave \
-         it out of the clause (of types that users made, they read enums that the source names)"
+         it out of the clause (of types that users made, they read enums that the source names, \
+         and arrays of these)"
     )]
     UnsupportedType {
         /// The column.

@@ -372,18 +372,44 @@ fn what_is_too_deep_is_named_with_its_place() {
 }
 
 #[test]
-fn of_types_that_users_made_only_enums_are_known() {
-    let columns = vec![Column::of_enum("mood", 16_500, false), Column::new("mail", 16_501, false)];
+fn of_types_that_users_made_only_enums_and_arrays_of_them_are_known() {
+    let columns = vec![
+        Column::of_enum("mood", 16_500, false),
+        Column::new("mail", 16_501, false),
+        Column::of_enum_array("moods", 16_499, 16_500, false),
+        Column::of_enum_array("sizes", 16_601, 16_602, false),
+    ];
     let relation = Relation::new(7, TableName::new("public", "items"), columns);
     let compiled = |clause| compile(&relation, Some(clause));
     assert!(compiled("mood = 'ok' OR mood::text LIKE 'o%' OR mood IS NULL").is_ok());
+    for clause in [
+        "moods = '{ok,sad}' OR moods <> ARRAY[mood, 'ok'] OR moods IS DISTINCT FROM '{}'",
+        "moods @> '{ok}' OR moods <@ ARRAY[mood] OR moods && '{ok,sad}'",
+        "mood = ANY (moods) OR 'ok' = ANY (moods) OR 'ok' <> ALL (moods)",
+        "moods[1] = mood OR moods[2] IN ('ok', 'sad') OR moods::text[] = ARRAY['ok']",
+    ] {
+        assert_eq!(compiled(clause).map(|_| ()), Ok(()), "{clause}");
+    }
+    for clause in ["moods = ARRAY['ok']", "moods = sizes", "mood = ANY (sizes)", "moods && sizes"] {
+        let refused = compiled(clause);
+        assert!(matches!(refused, Err(WhereError::NoOperator { .. })), "{clause}: {refused:?}");
+    }
     let (column, position) = ("mail".to_owned(), Position { line: 1, column: 1 });
     let unknown = WhereError::UnsupportedType { column, type_oid: 16_501, position };
     for clause in ["mail = 'a'", "mail IS NULL", "mail::text = 'a'"] {
         assert_eq!(compiled(clause), Err(unknown.clone()), "{clause}");
     }
     let what = "an order of values of a user's type".to_owned();
-    assert_eq!(compiled("mood < 'ok'"), Err(WhereError::Unsupported { what, position }));
+    let refused = Err(WhereError::Unsupported { what, position });
+    for clause in [
+        "mood < 'ok'",
+        "moods < '{ok}'",
+        "'ok' < ALL (moods)",
+        "moods BETWEEN '{ok}' AND '{sad}'",
+        "LEAST(moods, '{ok}') = moods",
+    ] {
+        assert_eq!(compiled(clause), refused, "{clause}");
+    }
 }
 
 #[test]

@@ -127,12 +127,13 @@ impl Scalar {
 }
 
 impl Type {
-    /// The type of `column`, if clauses know it. Of types that users made they know enums only:
-    /// what equality means to a domain or to an extension's type, its OID does not tell.
+    /// The type of `column`, if clauses know it. Of types that users made they know enums and
+    /// arrays of them only: what equality means to a domain or to an extension's type, its OID
+    /// does not tell.
     pub(crate) fn of(column: &Column) -> Option<Type> {
         let type_oid = column.type_oid;
-        if column.is_enum {
-            return Some(Scalar::Named(type_oid).plain());
+        if let Some(enum_oid) = column.enum_oid {
+            return Some(Type { scalar: Scalar::Named(enum_oid), array: enum_oid != type_oid });
         }
         KNOWN.iter().find_map(|&(scalar, oid, array_oid, _)| match type_oid {
             found if found == oid => Some(scalar.plain()),

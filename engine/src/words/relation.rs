@@ -33,19 +33,25 @@ pub struct Column {
     pub type_oid: u32,
     /// Whether it is part of the primary key.
     pub key: bool,
-    /// Whether its type is an enum. The OID of a type that a user made does not tell.
-    pub is_enum: bool,
+    /// The OID of the enum that its type is, or is an array of: the OID of a type that a user made
+    /// does not tell what it is.
+    pub enum_oid: Option<u32>,
 }
 
 impl Column {
-    /// A column of the type with OID `type_oid`.
+    /// A column of the type with OID `type_oid`, which is no enum and no array of one.
     pub fn new(name: &str, type_oid: u32, key: bool) -> Column {
-        Column { name: name.into(), type_oid, key, is_enum: false }
+        Column { name: name.into(), type_oid, key, enum_oid: None }
     }
 
     /// A column of the enum with OID `type_oid`.
     pub fn of_enum(name: &str, type_oid: u32, key: bool) -> Column {
-        Column { is_enum: true, ..Column::new(name, type_oid, key) }
+        Column { enum_oid: Some(type_oid), ..Column::new(name, type_oid, key) }
+    }
+
+    /// A column of the type with OID `type_oid`, the array of the enum with OID `enum_oid`.
+    pub fn of_enum_array(name: &str, type_oid: u32, enum_oid: u32, key: bool) -> Column {
+        Column { enum_oid: Some(enum_oid), ..Column::new(name, type_oid, key) }
     }
 }
 

@@ -1,11 +1,12 @@
-//! Tables that are dropped and made again under the shapes on them (G02).
+//! Tables that are dropped and made again under the shapes on them (G02), and what of their columns
+//! the stream does not tell.
 
-use crate::world::{LONG, World, inserted, items, log_of, wait_until};
+use crate::world::{LONG, World, inserted, items, log_of, selected, state, wait_until};
 use std::sync::Arc;
 use std::time::Duration;
 use walfan::{
-    Ack, Consumer, ConsumerError, ConsumerSpec, Context, Delivery, Event, ShapeDefinition, Start,
-    Started, TableName,
+    Ack, Consumer, ConsumerError, ConsumerSpec, Context, Delivery, Event, Handle, ShapeDefinition,
+    Start, Started, TableName,
 };
 
 /// Reports nothing, so that everything is sent again after a restart.
@@ -62,4 +63,55 @@ fn g02_a_table_that_is_made_again_ends_its_shapes_and_new_ones_live_on() {
     living.sort();
     let found: Vec<_> = world.engine.shapes().into_iter().map(|(handle, _)| handle).collect();
     assert_eq!(found, living);
+}
+
+/// What OIDs do not tell the catalog does, and the log remembers.
+#[test]
+fn shapes_on_enums_and_arrays_of_them_get_their_rows_in_each_life() {
+    let mut world = World::new();
+    world.sql(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+         CREATE DOMAIN named AS mood[];
+         ALTER TABLE items ADD mood mood, ADD moods mood[], ADD named named",
+    );
+    let publisher = world.stop_source();
+    // It reads the catalog again.
+    world.start_source(publisher);
+    let mut shapes = Vec::new();
+    let add = |world: &World, clause| {
+        (clause, world.engine.add_shape(items(clause), ConsumerSpec::Log).unwrap())
+    };
+    for clause in ["moods @> '{ok}'", "mood = ANY (moods)", "moods[1] = 'sad' OR moods = '{}'"] {
+        shapes.push(add(&world, clause));
+    }
+    let refused = world.engine.add_shape(items("named @> '{ok}'"), ConsumerSpec::Log);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("\"named\" at line 1, column 1 has type OID"), "{refused}");
+    let write = |world: &World, first: u64| {
+        world.sql(&format!(
+            "INSERT INTO items (id, mood, moods) VALUES ({first}, 'ok', '{{ok,sad}}'),
+             ({first} + 1, 'sad', '{{sad,happy}}'), ({first} + 2, 'sad', '{{}}'),
+             ({first} + 3, NULL, '{{happy,ok}}'), ({first} + 4, 'ok', NULL)"
+        ));
+        world.sql(&format!("UPDATE items SET moods = '{{sad}}' WHERE id = {first} + 3"));
+    };
+    let all_have = |world: &World, shapes: &[(&str, Handle)]| {
+        world.wait_confirmed_end();
+        for (clause, handle) in shapes {
+            let expected = selected(world, clause);
+            assert_eq!(state(&log_of(&world.engine, *handle)), expected, "{clause}");
+        }
+    };
+    write(&world, 10);
+    all_have(&world, &shapes);
+    world.reopen(|world| write(world, 20));
+    shapes.push(add(&world, "moods && '{happy}' AND id > 30"));
+    write(&world, 30);
+    all_have(&world, &shapes);
+    // The stream says that the table is another, and nothing of enums.
+    world.sql("ALTER TABLE items RENAME note TO remark; DELETE FROM items");
+    world.wait_confirmed_end();
+    let renamed = add(&world, "'happy' = ANY (moods)");
+    write(&world, 40);
+    all_have(&world, &[renamed]);
 }

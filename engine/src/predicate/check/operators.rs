@@ -51,9 +51,7 @@ pub(super) fn check_comparison(of: Type, op: Comparison, at: Position) -> Result
     match of.scalar {
         Scalar::Json => unsupported("a comparison of json (cast it to text)", at),
         Scalar::Jsonb if !equality || of.array => unsupported("an order of jsonb values", at),
-        Scalar::Named(_) if !equality || of.array => {
-            unsupported("an order of values of a user's type", at)
-        }
+        Scalar::Named(_) if !equality => unsupported("an order of values of a user's type", at),
         _ => Ok(()),
     }
 }

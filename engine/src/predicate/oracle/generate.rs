@@ -20,7 +20,7 @@ const fn of(name: &'static str, sql: &'static str, values: &'static [&'static st
     SqlType { name, sql, values }
 }
 
-pub(super) const TYPES: [SqlType; 22] = [
+pub(super) const TYPES: [SqlType; 23] = [
     of("bool", "bool", &["t", "f"]),
     of("int2", "int2", &["0", "1", "-1", "7", "32767", "-32768", "3"]),
     of("int4", "int4", &["0", "1", "-1", "2", "5", "42", "2147483647", "-2147483648", "10"]),
@@ -153,6 +153,7 @@ pub(super) const TYPES: [SqlType; 22] = [
     ),
     of("ta", "text[]", &["{}", "{a}", "{a,b}", "{\"\",NULL,abc}", "{\"a b\",\"c\\\"d\"}", "{A,é}"]),
     of("na", "numeric[]", &["{1}", "{1.0,2.50}", "{NaN}", "{}"]),
+    of("moods", "mood[]", &["{}", "{ok}", "{sad,ok}", "{happy,NULL}", "{{ok},{sad}}", "{ok,ok}"]),
 ];
 
 /// Makes clauses.
@@ -254,9 +255,14 @@ impl Generator {
             "ia" => {
                 format!("ARRAY[{}, {}]", self.operand("int4", depth), self.operand("int4", depth))
             }
+            "ta" if self.below(4) == 0 => format!("{}::text[]", self.column("moods")),
             "ta" => {
                 format!("ARRAY[{}, {}]", self.operand("txt", depth), self.operand("txt", depth))
             }
+            "moods" => {
+                format!("ARRAY[{}, {}]", self.operand("mood", depth), self.operand("mood", depth))
+            }
+            "mood" => format!("{}[{}]", self.column("moods"), self.pick(&["1", "2", "int4_a"])),
             "bin" => format!("({} || {})", self.operand("bin", depth), self.operand("bin", depth)),
             _ => self.column(of),
         }
@@ -369,7 +375,7 @@ impl Generator {
 
     fn comparison(&mut self, depth: usize) -> String {
         let of = match self.below(8) {
-            0 => self.pick(&["mood", "jb"]),
+            0 => self.pick(&["mood", "moods", "jb"]),
             1 => self.pick(&["ia", "ta", "na", "tz"]),
             _ => self.pick(&ORDERED),
         };
@@ -381,7 +387,7 @@ impl Generator {
         };
         let (a, b) = (self.operand(of, depth), self.operand(other, depth));
         let op = match of {
-            "mood" | "jb" => self.pick(&["=", "<>"]),
+            "mood" | "moods" | "jb" => self.pick(&["=", "<>"]),
             _ => self.pick(&["=", "<>", "<", "<=", ">", ">=", "!="]),
         };
         match self.below(6) {
@@ -456,12 +462,16 @@ impl Generator {
     }
 
     fn arrays(&mut self, depth: usize) -> String {
-        let (array, element) = match self.below(3) {
+        let (array, element) = match self.below(4) {
             0 => ("ia", "int4"),
             1 => ("na", "num"),
+            2 => ("moods", "mood"),
             _ => ("ta", "txt"),
         };
-        let op = self.pick(&["=", "<>", "<", ">="]);
+        let op = match array {
+            "moods" => self.pick(&["=", "<>"]),
+            _ => self.pick(&["=", "<>", "<", ">="]),
+        };
         match self.below(6) {
             0 | 1 => {
                 let (a, b) = (self.operand(array, depth), self.operand(array, depth));

@@ -106,8 +106,9 @@ impl World {
         let oids = session.run(oids).unwrap();
         let names = TYPES.iter().flat_map(|of| of.columns());
         let names = std::iter::once("n".to_owned()).chain(names);
+        let mood: u32 = session.run("SELECT 'mood'::regtype::oid").unwrap().parse().unwrap();
         let columns = names.zip(oids.split(',')).map(|(name, oid)| Column {
-            is_enum: name.starts_with("mood"),
+            enum_oid: name.starts_with("mood").then_some(mood),
             ..Column::new(&name, oid.parse().unwrap(), name == "n")
         });
         let relation = Relation::new(1, TableName::new("public", "items"), columns.collect());

@@ -1,5 +1,6 @@
 //! Catalog: the published tables as Postgres's catalog describes them: what rows look like, which
-//! columns are the primary key and which are enums, and whether old rows are sent whole.
+//! columns are the primary key, which are enums and arrays of them, and whether old rows are sent
+//! whole.
 
 use super::error::PostgresError;
 use super::quote;
@@ -34,7 +35,8 @@ pub(super) async fn tables(
         "SELECT c.oid, n.nspname, c.relname, c.relreplident = 'f', a.attname, a.atttypid, \
          EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary \
          AND a.attnum = ANY (i.indkey)), \
-         EXISTS (SELECT FROM pg_type t WHERE t.oid = a.atttypid AND t.typtype = 'e') \
+         (SELECT e.oid FROM pg_type t JOIN pg_type e ON e.oid IN (t.oid, t.typelem) \
+         WHERE t.oid = a.atttypid AND e.typtype = 'e' AND t.oid IN (e.oid, e.typarray)) \
          FROM pg_publication_tables p \
          JOIN pg_namespace n ON n.nspname = p.schemaname \
          JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename \
@@ -65,8 +67,8 @@ fn read_row(rows: &PgResult, index: i32) -> Result<Row, PostgresError> {
     let text = |column| rows.get_value(index, column);
     let column = || {
         let type_oid = text(5)?.parse().ok()?;
-        let is_enum = text(7)? == "t";
-        Some(Column { is_enum, ..Column::new(&text(4)?, type_oid, text(6)? == "t") })
+        let enum_oid = text(7).map(|oid| oid.parse()).transpose().ok()?;
+        Some(Column { enum_oid, ..Column::new(&text(4)?, type_oid, text(6)? == "t") })
     };
     let row = || {
         let table = TableName::new(&text(1)?, &text(2)?);

@@ -227,17 +227,17 @@ fn looks_like(known: &Relation, message: &RelationMessage<'_>) -> bool {
             .all(|(known, column)| *known.name == *column.name && known.type_oid == column.type_oid)
 }
 
-/// The table of a message, which says neither what is the primary key nor which types are enums:
-/// that is what was known of the table, by the columns' names and by the types' OIDs.
+/// The table of a message, which says neither what is the primary key nor which types are enums
+/// or arrays of them: that is what was known of the table, by the columns' names and by the types'
+/// OIDs.
 fn build(message: &RelationMessage<'_>, known: Option<&Relation>) -> Relation {
     let is_key = |name: &str| {
         known.is_some_and(|known| known.columns.iter().any(|c| c.key && &*c.name == name))
     };
-    let is_enum = |type_oid: u32| {
-        known.is_some_and(|known| known.columns.iter().any(|c| c.is_enum && c.type_oid == type_oid))
-    };
+    let enum_oid =
+        |type_oid: u32| known?.columns.iter().find(|column| column.type_oid == type_oid)?.enum_oid;
     let columns = message.columns.iter().map(|column| Column {
-        is_enum: is_enum(column.type_oid),
+        enum_oid: enum_oid(column.type_oid),
         ..Column::new(column.name, column.type_oid, is_key(column.name))
     });
     Relation::new(message.oid, TableName::new(message.schema, message.name), columns.collect())

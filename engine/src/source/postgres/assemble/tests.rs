@@ -8,6 +8,8 @@ use pg_walstream::{
 };
 
 const ITEMS: u32 = 7;
+/// The type of notes, an array of an enum.
+const MOODS: u32 = 16_499;
 
 fn announce(oid: u32, name: &str) -> Sent {
     let column = |flags, name: &str, oid| ColumnInfo::new(flags, name.into(), oid, -1);
@@ -16,7 +18,7 @@ fn announce(oid: u32, name: &str) -> Sent {
         namespace: "public".into(),
         relation_name: name.into(),
         replica_identity: b'f',
-        columns: vec![column(1, "id", 20), column(1, "note", 25)],
+        columns: vec![column(1, "id", 20), column(1, "note", MOODS)],
     }
 }
 
@@ -91,8 +93,9 @@ fn a_transaction_becomes_fragments_with_every_operation() {
 }
 
 #[test]
-fn the_catalog_s_key_is_kept_and_an_unchanged_table_keeps_its_pointer() {
-    let columns = vec![Column::new("id", 20, true), Column::new("note", 25, false)];
+fn the_catalog_s_key_and_enums_are_kept_and_an_unchanged_table_keeps_its_pointer() {
+    let note = Column::of_enum_array("note", MOODS, 16_500, false);
+    let columns = vec![Column::new("id", 20, true), note];
     let learnt = Arc::new(Relation::new(ITEMS, TableName::new("public", "items"), columns));
     let mut world = World::with_limit(100);
     world.assembler.learn(Arc::clone(&learnt));
