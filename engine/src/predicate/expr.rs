@@ -47,10 +47,11 @@ pub(crate) enum Expr {
     /// Conditions with their values, and what stands behind ELSE.
     Case(Box<[(E, E)]>, E),
     Coalesce(Box<[E]>),
-    /// GREATEST, or LEAST.
+    /// GREATEST, or LEAST, of values that may be compared as others.
     Extreme {
         greatest: bool,
         items: Box<[E]>,
+        compared_as: Option<Cast>,
     },
     /// NULL where the first is true, else the second.
     NullIf(E, E),

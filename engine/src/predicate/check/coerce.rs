@@ -41,6 +41,13 @@ pub(super) fn explicit(
     cast_node(&typed, cast, to, at)
 }
 
+/// What makes of a value of type `of` what is compared, where that is another one: a `character`
+/// without the blanks at its end, an array of these without theirs.
+pub(super) fn compared_as(of: Type) -> Option<Cast> {
+    let cast = Cast { from: Scalar::Bpchar, to: Scalar::Text, array: of.array, limit: None };
+    (of.scalar == cast.from).then_some(cast)
+}
+
 /// The type in which values of both are compared.
 pub(super) fn comparable(left: Type, right: Type) -> Option<Type> {
     if left.array || right.array {
@@ -123,11 +130,8 @@ impl Checker<'_> {
     /// an array of these.
     pub(super) fn compared(&self, operand: Operand, to: Type) -> Result<Typed> {
         let typed = self.coerced(operand, to)?;
-        if typed.of.scalar != Scalar::Bpchar {
-            return Ok(typed);
-        }
-        let (at, array) = (typed.at, typed.of.array);
-        explicit(typed, Type { scalar: Scalar::Text, array }, None, at)
+        let Some(cast) = compared_as(typed.of) else { return Ok(typed) };
+        cast_node(&typed, cast, Type { scalar: cast.to, array: cast.array }, typed.at)
     }
 
     /// Both operands in the type in which they are compared.

@@ -4,7 +4,7 @@ use super::coerce::exprs;
 use super::operators::{check_comparison, comparison, sign};
 use super::{Checker, Operand, Result, Typed, no_operator, node, read, unsupported};
 use crate::predicate::error::Position;
-use crate::predicate::expr::{Cast, Comparison, Expr};
+use crate::predicate::expr::{Comparison, Expr};
 use crate::predicate::syntax::{Ast, BinaryOp, Kind, Test};
 use crate::predicate::types::{Scalar, Type};
 use crate::predicate::value::Datum;
@@ -201,11 +201,8 @@ impl Checker<'_> {
             Operand::Typed(typed) => super::coerce::explicit(typed, to, None, at)?,
             unknown => self.coerced(unknown, to)?,
         };
-        if of.scalar != Scalar::Bpchar {
-            return Ok(array);
-        }
-        let cast = Cast { from: Scalar::Bpchar, to: Scalar::Text, array: true, limit: None };
-        super::cast_node(&array, cast, Scalar::Text.array(), at)
+        let Some(cast) = super::coerce::compared_as(to) else { return Ok(array) };
+        super::cast_node(&array, cast, cast.to.array(), at)
     }
 
     pub(super) fn case(

@@ -86,11 +86,9 @@ impl Checker<'_> {
         let word = if greatest { "GREATEST" } else { "LEAST" };
         let (args, of) = self.unified(args, word, at)?;
         check_comparison(of, Comparison::Less, at)?;
-        if of.scalar == Scalar::Bpchar {
-            return unsupported(format!("{word} of {of} (cast it to text)"), at);
-        }
         let parts: Vec<&Typed> = args.iter().collect();
-        node(Expr::Extreme { greatest, items: exprs(&args) }, of, at, &parts)
+        let (items, compared_as) = (exprs(&args), super::coerce::compared_as(of));
+        node(Expr::Extreme { greatest, items, compared_as }, of, at, &parts)
     }
 
     fn null_if(&self, args: Vec<Operand>, at: Position) -> Result<Typed> {

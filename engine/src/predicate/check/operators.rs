@@ -119,10 +119,10 @@ impl Checker<'_> {
                 return no_operator(format!("{left} {sign} {right}"), at);
             }
         };
-        if matches!(of.scalar, Scalar::Json | Scalar::Bpchar) {
+        if of.scalar == Scalar::Json {
             return unsupported(format!("{} of {of}", sign(op)), at);
         }
-        let (left, right) = (self.coerced(left, of)?, self.coerced(right, of)?);
+        let (left, right) = (self.compared(left, of)?, self.compared(right, of)?);
         let expr = Expr::ArrayTest(test, Arc::clone(&left.expr), Arc::clone(&right.expr));
         node(expr, Scalar::Bool.plain(), at, &[&left, &right])
     }

@@ -19,9 +19,10 @@ pub(crate) use row::READS;
 pub(crate) use row::RowView;
 
 use super::error::EvalError;
-use super::expr::{ArrayTest, Comparison, E, Expr, Function};
+use super::expr::{ArrayTest, Cast, Comparison, E, Expr, Function};
 use super::types::Scalar;
 use super::value::{Array, Datum};
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// A value, or NULL.
@@ -50,7 +51,9 @@ pub(crate) fn eval<'a>(expr: &'a Expr, row: &RowView<'a>) -> Result<Value<'a>> {
         | Expr::ArrayTest(..) => Ok(truth(expr, row)?.map(Datum::Bool)),
         Expr::Case(branches, otherwise) => case(branches, otherwise, row),
         Expr::Coalesce(items) => coalesce(items, row),
-        Expr::Extreme { greatest, items } => extreme(*greatest, items, row),
+        Expr::Extreme { greatest, items, compared_as } => {
+            extreme(*greatest, items, *compared_as, row)
+        }
         Expr::NullIf(equal, value) => match truth(equal, row)? {
             Some(true) => Ok(None),
             _ => eval(value, row),
@@ -197,15 +200,24 @@ fn coalesce<'a>(items: &'a [E], row: &RowView<'a>) -> Result<Value<'a>> {
     Ok(None)
 }
 
-fn extreme<'a>(greatest: bool, items: &'a [E], row: &RowView<'a>) -> Result<Value<'a>> {
+fn extreme<'a>(
+    greatest: bool,
+    items: &'a [E],
+    compared_as: Option<Cast>,
+    row: &RowView<'a>,
+) -> Result<Value<'a>> {
+    let wanted = if greatest { Ordering::Greater } else { Ordering::Less };
     let mut best: Value<'a> = None;
     for item in items {
         let Some(value) = eval(item, row)? else { continue };
-        let better = best.as_ref().is_none_or(|best| match greatest {
-            true => value > *best,
-            false => value < *best,
-        });
-        if better {
+        let order = match (&best, compared_as) {
+            (None, _) => wanted,
+            (Some(best), None) => value.cmp(best),
+            (Some(best), Some(cast)) => {
+                cast::apply(cast, value.clone())?.cmp(&cast::apply(cast, best.clone())?)
+            }
+        };
+        if order == wanted {
             best = Some(value);
         }
     }

@@ -20,7 +20,7 @@ const fn of(name: &'static str, sql: &'static str, values: &'static [&'static st
     SqlType { name, sql, values }
 }
 
-pub(super) const TYPES: [SqlType; 23] = [
+pub(super) const TYPES: [SqlType; 24] = [
     of("bool", "bool", &["t", "f"]),
     of("int2", "int2", &["0", "1", "-1", "7", "32767", "-32768", "3"]),
     of("int4", "int4", &["0", "1", "-1", "2", "5", "42", "2147483647", "-2147483648", "10"]),
@@ -153,6 +153,7 @@ pub(super) const TYPES: [SqlType; 23] = [
     ),
     of("ta", "text[]", &["{}", "{a}", "{a,b}", "{\"\",NULL,abc}", "{\"a b\",\"c\\\"d\"}", "{A,é}"]),
     of("na", "numeric[]", &["{1}", "{1.0,2.50}", "{NaN}", "{}"]),
+    of("bps", "char(3)[]", &["{}", "{a}", "{ab,\"a \"}", "{a,NULL}", "{b,abc}", "{{a},{\"\"}}"]),
     of("moods", "mood[]", &["{}", "{ok}", "{sad,ok}", "{happy,NULL}", "{{ok},{sad}}", "{ok,ok}"]),
 ];
 
@@ -259,6 +260,7 @@ impl Generator {
             "ta" => {
                 format!("ARRAY[{}, {}]", self.operand("txt", depth), self.operand("txt", depth))
             }
+            "bps" => format!("ARRAY[{}, {}]", self.operand("bp", depth), self.operand("bp", depth)),
             "moods" => {
                 format!("ARRAY[{}, {}]", self.operand("mood", depth), self.operand("mood", depth))
             }
@@ -317,7 +319,7 @@ impl Generator {
                 format!("({})::text", self.operand(from, depth))
             }
             10 => format!("({text})::{}", self.pick(&["varchar(2)", "char(2)", "text", "bpchar"])),
-            _ => format!("ta_a[{}]", self.pick(&["1", "2", "0"])),
+            _ => format!("{}[{}]", self.pick(&["ta_a", "bps_a"]), self.pick(&["1", "2", "0"])),
         }
     }
 
@@ -376,7 +378,7 @@ impl Generator {
     fn comparison(&mut self, depth: usize) -> String {
         let of = match self.below(8) {
             0 => self.pick(&["mood", "moods", "jb"]),
-            1 => self.pick(&["ia", "ta", "na", "tz"]),
+            1 => self.pick(&["ia", "ta", "na", "bps", "tz"]),
             _ => self.pick(&ORDERED),
         };
         let other = match of {
@@ -462,10 +464,11 @@ impl Generator {
     }
 
     fn arrays(&mut self, depth: usize) -> String {
-        let (array, element) = match self.below(4) {
+        let (array, element) = match self.below(5) {
             0 => ("ia", "int4"),
             1 => ("na", "num"),
             2 => ("moods", "mood"),
+            3 => ("bps", "bp"),
             _ => ("ta", "txt"),
         };
         let op = match array {
