@@ -78,8 +78,9 @@ pub use consumer::{
 pub use control::{Event, Failure};
 pub use engine::{
     AddError, Builder, DefinitionError, Engine, FloorRaiseError, Health, Metrics, News,
-    PublishError, Publisher, ReadError, RemoveError, ShardMetrics, ShardReport, ShutdownReport,
-    SnapshotError, SnapshotLoader, StartError, Subscription, TryPublishError, WaitError,
+    PublishError, Publisher, RaisedFloor, ReadError, RemoveError, ShardMetrics, ShardReport,
+    ShutdownReport, SnapshotError, SnapshotLoader, StartError, Subscription, TryPublishError,
+    WaitError,
 };
 pub use log::{LoggedChange, OpenError, Page, ReadLimits};
 pub use predicate::{Position, WhereError};

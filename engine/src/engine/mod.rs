@@ -20,6 +20,7 @@ mod by_hand;
 #[cfg(all(any(test, feature = "testing"), not(loom)))]
 pub mod sim;
 
+pub use crate::log::RaisedFloor;
 pub use builder::Builder;
 pub use error::{
     AddError, DefinitionError, FloorRaiseError, ReadError, RemoveError, StartError, WaitError,
@@ -143,11 +144,12 @@ impl Engine {
 
     /// Raises the floor; durable when it returns. To be called before `lsn`, the end of a flushed
     /// commit's record or a position that has nothing below it that is not flushed, is told to the
-    /// source. A lower one changes nothing.
+    /// source. A lower one changes nothing. What it gives says that this was done: let whatever
+    /// sends status updates take that alone.
     ///
     /// # Errors
     /// When it cannot be made durable, or the engine has failed: then `lsn` must not be told.
-    pub fn raise_floor(&self, lsn: Lsn) -> Result<(), FloorRaiseError> {
+    pub fn raise_floor(&self, lsn: Lsn) -> Result<RaisedFloor, FloorRaiseError> {
         let control = &self.inner.control;
         if let Some(cause) = control.state.poisoned() {
             return Err(Failure::Poisoned { cause: cause.to_owned() }.into());

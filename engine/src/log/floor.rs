@@ -30,6 +30,20 @@ pub(crate) enum FloorError {
     Damaged { file: String },
 }
 
+/// An LSN at or above which the floor is durable: it may be told to Postgres. Raising the floor
+/// gives it, and nothing else does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaisedFloor {
+    lsn: Lsn,
+}
+
+impl RaisedFloor {
+    /// What Postgres may be told.
+    pub fn lsn(self) -> Lsn {
+        self.lsn
+    }
+}
+
 /// An LSN that only rises and survives a power cut; with the memory store, one that only rises.
 pub(crate) struct Floor {
     file: Option<File>,
@@ -72,9 +86,9 @@ impl Floor {
 
     /// Raises the floor to `lsn`; durable when it returns. A lower one is already covered. After an
     /// error it can no longer be raised (INV10).
-    pub(crate) fn raise(&mut self, lsn: Lsn) -> io::Result<()> {
+    pub(crate) fn raise(&mut self, lsn: Lsn) -> io::Result<RaisedFloor> {
         if lsn <= self.lsn {
-            return Ok(());
+            return Ok(RaisedFloor { lsn });
         }
         if self.failed {
             return Err(io::Error::other("an earlier write or sync of the floor has failed"));
@@ -87,7 +101,7 @@ impl Floor {
             self.failed = false;
         }
         (self.lsn, self.slot) = (lsn, slot);
-        Ok(())
+        Ok(RaisedFloor { lsn })
     }
 }
 

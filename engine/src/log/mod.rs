@@ -48,6 +48,7 @@ mod trial;
 mod wire;
 
 pub use directory::OpenError;
+pub use floor::RaisedFloor;
 pub use read::{LoggedChange, Page, ReadLimits};
 
 pub(crate) use decode::Chunk;

@@ -5,11 +5,11 @@ use super::config::PostgresConfig;
 use super::continuity::{Continuity, Positions};
 use super::error::{PostgresError, one_line};
 use super::floor::Floor;
+use super::link::Link;
 use super::setup::{Prepared, Server};
 use super::status::PostgresState;
 use super::stream::{Pump, Stream};
 use crate::engine::Engine;
-use crate::words::Lsn;
 use crossbeam_channel::Sender;
 use pg_walstream::PgReplicationConnection;
 use std::collections::BTreeSet;
@@ -137,7 +137,7 @@ impl Run {
         outcome.map_err(late)?.map_err(|error| PostgresError::stream(&error, slot))?;
         tracing::info!(%start, slot, "Postgres source: streaming");
         let status_interval = self.status_interval(prepared.wal_sender_timeout);
-        Ok(Stream { connection, floor, status_interval })
+        Ok(Stream { link: Link::new(connection), floor, status_interval })
     }
 
     /// A connection in replication mode. Where it fails, the catalog tells whether the role lacks
@@ -237,9 +237,7 @@ impl Run {
     /// it.
     async fn join(&mut self, prepared: &Prepared) -> Result<Floor, PostgresError> {
         let start = prepared.slot.start();
-        let mut floor = Floor::new(Arc::clone(&self.pump.engine), Lsn::ZERO);
-        floor.want(start);
-        floor.finished().await?;
+        let floor = Floor::raised_to(start, Arc::clone(&self.pump.engine)).await?;
         for table in &prepared.tables {
             self.pump.engine.learn(Arc::clone(&table.relation));
             self.pump.assembler.learn(Arc::clone(&table.relation));

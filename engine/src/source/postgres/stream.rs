@@ -12,10 +12,11 @@ use super::decode::decode;
 use super::error::PostgresError;
 use super::floor::Floor;
 use super::frame::Frame;
+use super::link::Link;
 use super::status::Shared;
 use crate::engine::{Engine, Publisher, TryPublishError};
 use crate::words::{Fragment, TransactionBuilder};
-use pg_walstream::{CancellationToken, PgReplicationConnection};
+use pg_walstream::CancellationToken;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +45,7 @@ pub(super) struct Pump {
 
 /// A connection that streams, and what it was told.
 pub(super) struct Stream {
-    pub(super) connection: PgReplicationConnection,
+    pub(super) link: Link,
     pub(super) floor: Floor,
     pub(super) status_interval: Duration,
 }
@@ -57,10 +58,8 @@ impl Pump {
         stream: Stream,
         config: &PostgresConfig,
     ) -> Result<(), PostgresError> {
-        let Stream { mut connection, mut floor, status_interval } = stream;
+        let Stream { mut link, mut floor, status_interval } = stream;
         let stop = self.stop.clone();
-        // Reading ends by being dropped, never by this token.
-        let never = CancellationToken::new();
         let mut timer = tokio::time::interval(status_interval);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut frames: u32 = 0;
@@ -70,22 +69,22 @@ impl Pump {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
-                    return self.farewell(&mut connection, &mut floor, config).await;
+                    return self.farewell(&mut link, &mut floor, config).await;
                 }
                 outcome = floor.finished(), if floor.is_raising() => {
                     outcome?;
-                    self.tell(&mut connection, &floor, config).await?;
+                    self.tell(&mut link, &floor, config).await?;
                 }
                 _ = timer.tick() => {
                     self.check_engine()?;
                     floor.want(self.acks.allowed(self.engine.flushed_lsn()));
-                    self.tell(&mut connection, &floor, config).await?;
+                    self.tell(&mut link, &floor, config).await?;
                 }
                 () = tokio::time::sleep(OFFER_INTERVAL), if held_back => {}
-                frame = connection.get_copy_data_async(&never), if !held_back => {
+                frame = link.frame(), if !held_back => {
                     let frame = frame.map_err(|e| PostgresError::stream(&e, &config.slot))?;
                     if self.take(&frame)? {
-                        self.tell(&mut connection, &floor, config).await?;
+                        self.tell(&mut link, &floor, config).await?;
                     }
                     frames = frames.wrapping_add(1);
                     if frames.is_multiple_of(FRAMES_BETWEEN_YIELDS) {
@@ -168,15 +167,11 @@ impl Pump {
     /// Tells the server what is durably allowed. Moves nothing (INV6).
     async fn tell(
         &mut self,
-        connection: &mut PgReplicationConnection,
+        link: &mut Link,
         floor: &Floor,
         config: &PostgresConfig,
     ) -> Result<(), PostgresError> {
-        // All three fields say the same: a server must never take what was only received for
-        // flushed.
-        let lsn = floor.raised().as_u64();
-        let sending = connection.send_standby_status_update(lsn, lsn, lsn, false);
-        let sent = tokio::time::timeout(config.command_timeout, sending).await;
+        let sent = tokio::time::timeout(config.command_timeout, link.tell(floor.raised())).await;
         let late = || PostgresError::Lost {
             cause: format!("no status update went out within {:?}", config.command_timeout),
         };
@@ -184,7 +179,7 @@ impl Pump {
         let (acks, transactions) = (&self.acks, self.transactions);
         let held_back = !self.outbox.is_empty();
         self.shared.update(|status| {
-            status.confirmed = floor.raised();
+            status.confirmed = floor.raised().lsn();
             status.published = acks.newest();
             status.server = acks.server();
             status.unconfirmed = acks.pending() as u64;
@@ -197,7 +192,7 @@ impl Pump {
     /// Acknowledges once more what is flushed by now.
     async fn farewell(
         &mut self,
-        connection: &mut PgReplicationConnection,
+        link: &mut Link,
         floor: &mut Floor,
         config: &PostgresConfig,
     ) -> Result<(), PostgresError> {
@@ -205,7 +200,7 @@ impl Pump {
             floor.finished().await?;
             floor.want(self.acks.allowed(self.engine.flushed_lsn()));
             floor.finished().await?;
-            self.tell(connection, floor, config).await
+            self.tell(link, floor, config).await
         };
         // Whatever is not told now is sent again at the next start.
         match tokio::time::timeout(FAREWELL_MAX, last).await {
