@@ -137,17 +137,32 @@ fn d14_a_catalog_that_is_missing_or_damaged_is_made_anew_and_nothing_is_deleted(
     assert_eq!(aside[4_096..8_192], bytes[4_096..8_192]);
 }
 
+/// Also one that a kill left, which redb mends as it opens it.
 #[test]
-fn d07_a_catalog_of_another_directory_is_refused_by_name() {
+fn d07_a_catalog_of_another_directory_is_refused_by_name_and_left_alone() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    drop((open(dir.path()), open(other.path())));
-    fs::copy(other.path().join(FILE), dir.path().join(FILE)).unwrap();
-    let error = small().directory(dir.path()).start().unwrap_err();
-    assert!(matches!(error, StartError::Catalog { .. }), "{error}");
-    assert!(error.to_string().contains(FILE), "{error}");
+    let ours = open(dir.path());
+    let all = add(&ours.0, 3);
+    drop(ours);
+    let theirs = open(other.path());
+    add(&theirs.0, 50);
+    let left = killed(other.path());
+    drop(theirs);
+    for theirs in [left.path(), other.path()] {
+        let bytes = fs::read(theirs.join(FILE)).unwrap();
+        fs::write(dir.path().join(FILE), &bytes).unwrap();
+        let error = small().directory(dir.path()).start().unwrap_err();
+        assert!(matches!(error, StartError::Catalog { .. }), "{error}");
+        assert!(error.to_string().contains(FILE), "{error}");
+        assert!(fs::read(dir.path().join(FILE)).unwrap() == bytes, "it was written to");
+        // Where it belongs it is mended and believed.
+        fs::write(other.path().join(FILE), &bytes).unwrap();
+        assert_eq!(reconciled(other.path()).len(), 50);
+        assert!(!other.path().join("catalog.redb.damaged").exists());
+    }
     // Taken away, as the error says, it is made anew.
     fs::remove_file(dir.path().join(FILE)).unwrap();
-    assert_eq!(reconciled(dir.path()), []);
+    assert_eq!(reconciled(dir.path()), all);
 }
 
 /// Files copied one after another while shapes come and go are what a kill may leave, and worse:

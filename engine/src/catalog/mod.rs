@@ -6,6 +6,7 @@
 //! So one that is missing or damaged is made anew, and what differs is put right at each opening.
 //! It is off every shard's thread.
 
+mod aside;
 mod entry;
 mod error;
 mod store;

@@ -1,6 +1,7 @@
 //! Store: the catalog's file, kept by redb. It is made under another name and renamed when it is
 //! whole; one that is damaged is set aside, not deleted, and another one takes its place.
 
+use super::aside::Aside;
 use super::{CatalogError, Change, Held, entry};
 use crate::log::Storage;
 use crate::words::Handle;
@@ -56,7 +57,7 @@ pub(super) fn opened(folder: &dyn Storage, of: Of) -> Result<(Store, Held), Cata
     let names = names.map_err(|source| CatalogError::disk(&file, "listing", source.into()))?;
     let is_there = |name: &str| names.iter().any(|found| found == name);
     if is_there(NAME) {
-        match open(&file, of) {
+        match open(folder, &file, of) {
             Ok(opened) => return Ok(opened),
             Err(Trouble::Final(error)) => return Err(error),
             Err(Trouble::Damaged(reason)) => {
@@ -83,26 +84,42 @@ pub(super) fn opened(folder: &dyn Storage, of: Of) -> Result<(Store, Held), Cata
 }
 
 /// Opens the file, and reads all of it.
-fn open(file: &str, of: Of) -> Result<(Store, Held), Trouble> {
-    // redb writes into what it opens, and another's file is to stay as it is. One that was not
-    // closed in good order cannot be looked at like this.
+fn open(folder: &dyn Storage, file: &str, of: Of) -> Result<(Store, Held), Trouble> {
+    // redb writes into what it opens, and another's file is to stay as it is.
+    check(file, of, seen(folder, file)?)?;
+    understood(file, || {
+        let store = Store { file: file.to_owned(), database: builder().open(file)? };
+        let held = store.held()?;
+        Ok((store, held))
+    })
+}
+
+/// Whose it says that it is. Nothing is written to the file.
+fn seen(folder: &dyn Storage, file: &str) -> Result<[u128; 3], Trouble> {
     let looked = catch_unwind(|| about(&ReadOnlyDatabase::open(file)?));
     if let Ok(Ok(found)) = looked {
-        check(file, of, found)?;
+        return Ok(found);
     }
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_BYTES);
-        // Without it redb trusts pages that a disk has spoiled.
-        builder.set_check_integrity_on_open(true);
-        let database = builder.open(file)?;
-        let store = Store { file: file.to_owned(), database };
-        let about = about(&store.database)?;
-        let held = store.held()?;
-        Ok((store, about, held))
-    }));
-    let read = opened.unwrap_or_else(|_| Err(Error::Corrupted("redb has panicked".to_owned())));
-    let (store, found, held) = read.map_err(|error| match error {
+    // One that was not closed in good order has to be mended before that.
+    understood(file, || {
+        let file = folder.open(NAME)?;
+        about(&builder().create_with_backend(Aside::new(file.reader(), file.len()))?)
+    })
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    // Without it redb trusts pages that a disk has spoiled.
+    builder.set_check_integrity_on_open(true);
+    builder
+}
+
+/// What `read` gives, or what is wrong with the file.
+fn understood<T>(file: &str, read: impl FnOnce() -> Result<T, Error>) -> Result<T, Trouble> {
+    let read = catch_unwind(AssertUnwindSafe(read));
+    let read = read.unwrap_or_else(|_| Err(Error::Corrupted("redb has panicked".to_owned())));
+    read.map_err(|error| match error {
         Error::Corrupted(reason) => Trouble::Damaged(reason),
         Error::TableDoesNotExist(_)
         | Error::TableTypeMismatch { .. }
@@ -114,9 +131,7 @@ fn open(file: &str, of: Of) -> Result<(Store, Held), Trouble> {
             Trouble::Damaged(error.to_string())
         }
         error => Trouble::Final(CatalogError::disk(file, "opening", error)),
-    })?;
-    check(file, of, found)?;
-    Ok((store, held))
+    })
 }
 
 /// Version, directory, shards.

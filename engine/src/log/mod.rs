@@ -52,7 +52,7 @@ pub use floor::RaisedFloor;
 pub use read::{LoggedChange, Page, ReadLimits};
 
 pub(crate) use decode::Chunk;
-pub(crate) use device::Storage;
+pub(crate) use device::{ReadAt, Storage};
 pub(crate) use directory::Directory;
 pub(crate) use encode::{Batch, EncodeError, Encoder};
 pub(crate) use floor::Floor;
