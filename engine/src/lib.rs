@@ -75,7 +75,7 @@ pub use consumer::{
     Ack, Consumer, ConsumerError, ConsumerSpec, Context, Delivery, Factory, ReportError, Reporter,
     Start, Started,
 };
-pub use control::{Event, Failure};
+pub use control::{Event, Failure, Holder, HolderState};
 pub use engine::{
     AddError, Builder, DefinitionError, Engine, FloorRaiseError, Health, Metrics, News,
     PublishError, Publisher, RaisedFloor, ReadError, RemoveError, ShardMetrics, ShardReport,

@@ -15,6 +15,7 @@ mod waiters;
 
 pub use events::Event;
 pub use state::Failure;
+pub use vitals::{Holder, HolderState};
 
 pub(crate) use counters::Counters;
 pub(crate) use events::Events;

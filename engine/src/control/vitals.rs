@@ -1,12 +1,61 @@
 //! Vitals: what the watch finds wrong with the engine's own threads, for who asks how it is.
 
 use crate::sync::{AtomicU64, Ordering};
+use crate::words::{Handle, Lsn};
 use crossbeam::sync::{Parker, Unparker};
 use parking_lot::Mutex;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// No sync is under way.
 const NONE: u64 = 0;
+
+/// Who holds the flushed LSN while it stands still: of the consumers that it waits for in the shard
+/// that is furthest behind, the one that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// Its shape.
+    pub handle: Handle,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// Its shard.
+    pub shard: usize,
+    /// The last commit that it was handed.
+    pub handed: Lsn,
+    /// The last commit that it has reported as flushed.
+    pub flushed: Lsn,
+    /// For how long the flushed LSN has stood still.
+    pub age: Duration,
+    /// Whose turn it is.
+    pub state: HolderState,
+}
+
+/// Whose turn it is to move a flushed LSN that stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HolderState {
+    /// The consumer's: it has what it was handed, and has not reported it.
+    Silent,
+    /// The engine's: the consumer waits for a runner, for what it lacks from the log, or for the
+    /// rest of a transaction.
+    Waiting,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Holder { handle, incarnation, handed, flushed, state, .. } = self;
+        let state = match state {
+            HolderState::Silent => "is silent",
+            HolderState::Waiting => "waits for the engine",
+        };
+        write!(
+            f,
+            "shape {handle} (incarnation {incarnation}) was handed {handed}, has flushed {flushed} \
+             and {state}"
+        )
+    }
+}
 
 /// See the file's head.
 #[derive(Debug)]
@@ -17,6 +66,8 @@ pub(crate) struct Vitals {
     syncs: Box<[AtomicU64]>,
     /// What is wrong, as the watch saw it last.
     red: Mutex<Option<String>>,
+    /// Who holds the flushed LSN, as the watch saw it last.
+    holder: Mutex<Option<Holder>>,
     /// Where the watch rests.
     parker: Mutex<Option<Parker>>,
     unparker: Unparker,
@@ -29,6 +80,7 @@ impl Vitals {
             start,
             syncs: (0..shards).map(|_| AtomicU64::new(NONE)).collect(),
             red: Mutex::new(None),
+            holder: Mutex::new(None),
             unparker: parker.unparker().clone(),
             parker: Mutex::new(Some(parker)),
         }
@@ -66,6 +118,14 @@ impl Vitals {
 
     pub(crate) fn red(&self) -> Option<String> {
         self.red.lock().clone()
+    }
+
+    pub(crate) fn set_holder(&self, holder: Option<Holder>) {
+        *self.holder.lock() = holder;
+    }
+
+    pub(crate) fn holder(&self) -> Option<Holder> {
+        self.holder.lock().clone()
     }
 
     /// The watch's rest. It waits for nobody, and is woken at the engine's end.

@@ -2,7 +2,7 @@
 //! here is on a delivery's way: each number has one writer, and they are summed when asked for.
 
 use super::{Engine, Inner};
-use crate::control::Counters;
+use crate::control::{Counters, Holder};
 use crate::sync::Ordering;
 use crate::words::Lsn;
 
@@ -52,6 +52,9 @@ pub struct Metrics {
     pub syncs: u64,
     /// Bytes of commits that are processed and not flushed.
     pub unflushed_bytes: u64,
+    /// Who holds the flushed LSN while it stands still, as it was seen last; `None` where it moves,
+    /// nothing is owed, or no consumer was seen to owe it.
+    pub holder: Option<Holder>,
     /// Events that nobody took in time.
     pub events_dropped: u64,
     /// Warnings that were held back by their rate limit.
@@ -88,8 +91,19 @@ pub enum Health {
 impl Engine {
     /// Counts since the start, and gauges.
     pub fn metrics(&self) -> Metrics {
-        let inner = &self.inner;
-        let counters = &inner.control.counters;
+        self.inner.metrics()
+    }
+
+    /// Whether somebody has to look: the engine has failed, a sync hangs, handlers have taken all
+    /// the runners, an inline consumer blocks its shard, or the flushed LSN is stuck.
+    pub fn health(&self) -> Health {
+        self.inner.health()
+    }
+}
+
+impl Inner {
+    pub(super) fn metrics(&self) -> Metrics {
+        let counters = &self.control.counters;
         let sum = |count: fn(&Counters) -> u64| counters.iter().map(|c| count(c)).sum::<u64>();
         let least = |count: fn(&Counters) -> u64| counters.iter().map(|c| count(c)).min();
         let mut metrics = Metrics {
@@ -110,19 +124,20 @@ impl Engine {
             log_bytes: sum(|c| c.log_bytes.get()),
             log_bytes_freed: sum(|c| c.log_bytes_freed.get()),
             syncs: sum(|c| c.syncs.get()),
+            holder: self.control.vitals.holder(),
             ..Metrics::default()
         };
-        let tally = inner.pool.tally();
+        let tally = self.pool.tally();
         metrics.handled += tally.handled;
         metrics.replayed += tally.replayed;
-        (metrics.events_dropped, metrics.warnings_held_back) = inner.control.events.lost();
-        for (number, shard) in inner.shards.iter().enumerate() {
+        (metrics.events_dropped, metrics.warnings_held_back) = self.control.events.lost();
+        for (number, shard) in self.shards.iter().enumerate() {
             metrics.log_bytes_held += shard.log.bytes();
             metrics.cut_shapes += shard.log.cut_shapes();
             // Relaxed: a gauge.
             metrics.unflushed_bytes += shard.link.gauges.unflushed_bytes.load(Ordering::Relaxed);
             metrics.shards.push(ShardMetrics {
-                frontier: inner.control.flushed.shard(number),
+                frontier: self.control.flushed.shard(number),
                 durable: shard.link.durable_through(),
                 shapes: counters.get(number).map_or(0, |counters| counters.shapes.get()),
             });
@@ -130,14 +145,6 @@ impl Engine {
         metrics
     }
 
-    /// Whether somebody has to look: the engine has failed, a sync hangs, handlers have taken all
-    /// the runners, an inline consumer blocks its shard, or the flushed LSN is stuck.
-    pub fn health(&self) -> Health {
-        self.inner.health()
-    }
-}
-
-impl Inner {
     pub(super) fn health(&self) -> Health {
         let control = &self.control;
         let cause = control.state.poisoned().map(str::to_owned).or_else(|| control.vitals.red());

@@ -3,8 +3,8 @@
 //! ones (R10), marks again what a lost mark would hide, and says what is wrong with the engine.
 
 use super::pool::Pool;
-use crate::consumer::{Ack, Inside, Mailbox, Pulse, Verdict};
-use crate::control::{Control, Event, Place};
+use crate::consumer::{Ack, Inside, Mailbox, MailboxName, Pulse, Verdict};
+use crate::control::{Control, Event, Holder, HolderState, Place};
 use crate::sync::Arc;
 use crate::words::{Lsn, Offset};
 use crossbeam_channel::Receiver;
@@ -203,13 +203,13 @@ impl Watch {
         if let Some((shard, time)) = sync.filter(|(_, time)| *time > SYNC_MAX) {
             red = Some(format!("the sync of shard {shard} has taken {time:.1?} until now"));
         }
-        let red = red.or_else(|| self.stuck(now));
-        self.control.vitals.set_red(red);
+        let stuck = self.stuck(now);
+        self.control.vitals.set_red(red.or(stuck));
         replacements
     }
 
-    /// Whether the flushed LSN stands still although something is not flushed, for longer than
-    /// any one consumer may hold it.
+    /// Sees who holds the flushed LSN where it stands still although something is not flushed.
+    /// Whether it does for longer than any one consumer may hold it.
     fn stuck(&mut self, now: Instant) -> Option<String> {
         let flushed = self.control.flushed.global();
         let owes = self.control.owes();
@@ -217,18 +217,28 @@ impl Watch {
             self.flushed = (flushed, now);
         }
         let still = now.saturating_duration_since(self.flushed.1);
+        let shards = 0..self.shards.len();
+        let last = shards.min_by_key(|shard| self.control.flushed.shard(*shard)).unwrap_or(0);
+        // Where it moves between two looks nobody holds it, and nobody is looked for.
+        let holder = if still.is_zero() { None } else { self.holder(last, still) };
         let bound = self.limits.consumer_deadline.max(self.limits.lease_max);
-        (still > bound).then(|| {
-            let holder = self.holder();
+        let red = (still > bound).then(|| {
+            let holder = match &holder {
+                Some(holder) => holder.to_string(),
+                None => {
+                    format!("shard {last} owes, and nobody in it is seen to have been handed that")
+                }
+            };
             format!("the flushed LSN stands at {flushed} for {still:.1?}: {holder}")
-        })
+        });
+        self.control.vitals.set_holder(holder);
+        red
     }
 
     /// Who holds the flushed LSN, if it lives: the consumer that is furthest behind, of those
-    /// that it waits for in the shard that is. A tick looks at some, and at who was found before.
-    fn holder(&mut self) -> String {
-        let shards = 0..self.shards.len();
-        let last = shards.min_by_key(|shard| self.control.flushed.shard(*shard)).unwrap_or(0);
+    /// that it waits for in the shard `last` that is. A tick looks at some, and at who was found
+    /// before.
+    fn holder(&mut self, last: usize, age: Duration) -> Option<Holder> {
         let (done, to_do) = self.watched.split_at(self.next.min(self.watched.len()));
         let some = to_do.iter().chain(done).take(LOOKED_AT_MAX).map(|watched| &watched.mailbox);
         let mailboxes = some.chain([&self.holder]).filter_map(Weak::upgrade);
@@ -240,15 +250,12 @@ impl Watch {
         });
         let holder = owes.min_by_key(|mailbox| mailbox.flushed());
         self.holder = holder.as_ref().map_or_else(Weak::new, Arc::downgrade);
-        match holder {
-            Some(mailbox) => {
-                let (name, flushed, handed) = (mailbox.name(), mailbox.flushed(), mailbox.handed());
-                format!("{name} was handed {handed} and has flushed {flushed}")
-            }
-            None => {
-                format!("shard {last} owes, and nobody in it is seen to have been handed that")
-            }
-        }
+        let mailbox = holder?;
+        let MailboxName { handle, incarnation, .. } = mailbox.name();
+        let (handed, flushed) = (mailbox.handed(), mailbox.flushed());
+        let waits = mailbox.waits_for_us();
+        let state = if waits { HolderState::Waiting } else { HolderState::Silent };
+        Some(Holder { handle, incarnation, shard: last, handed, flushed, age, state })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who waits for whom while time passes: deadlines, the sweep, and health.
 
 use super::*;
-use crate::control::Phase;
+use crate::control::{HolderState, Phase};
 use crate::sync::Ordering;
 
 const LONG: Duration = Duration::from_secs(1_000);
@@ -329,6 +329,11 @@ fn j04_who_holds_the_flushed_lsn_is_named_before_it_is_given_up() {
         stalled.collect::<Vec<_>>()
     };
     assert_eq!(stalled(&hand).len(), 0);
+    let holder = |hand: &ByHand| {
+        let holder = hand.inner.metrics().holder;
+        holder.map(|holder| (holder.handle, holder.age, holder.state))
+    };
+    assert_eq!(holder(&hand), Some((silent, LONG / 4, HolderState::Silent)));
     hand.watch(LONG / 2);
     let said = stalled(&hand);
     let [Event::Stalled { handle, cause, .. }] = said.as_slice() else { panic!("{said:?}") };
@@ -336,4 +341,14 @@ fn j04_who_holds_the_flushed_lsn_is_named_before_it_is_given_up() {
     assert!(cause.contains("silent for 750"), "{cause}");
     hand.watch(LONG / 8);
     assert_eq!((stalled(&hand).len(), hand.living().len()), (0, 2), "it is said once");
+    // While its mail waits for a runner it is the engine's turn.
+    hand.publish(4..=4);
+    hand.pump();
+    hand.watch(Duration::ZERO);
+    assert_eq!(holder(&hand), Some((silent, LONG * 7 / 8, HolderState::Waiting)));
+    hand.run();
+    hand.watch(LONG);
+    hand.run();
+    hand.watch(Duration::ZERO);
+    assert_eq!((holder(&hand), hand.flushed()), (None, 4), "nobody holds it any more");
 }

@@ -46,6 +46,10 @@ impl Sim {
         let must = self.naps && still(self.held.durable);
         let slow = self.life().slow_sync;
         let hangs = |for_| slow.is_some_and(|(_, since)| now - since > for_);
+        if let Some(holder) = inner.control.vitals.holder() {
+            self.outcome.named += 1;
+            self.world.check_holder(holder.handle, self.published);
+        }
         let health = inner.health();
         let Health::Red { cause } = health else {
             assert!(!must, "{flushed} is held, and health is green: {:?}", self.held.durable);
@@ -56,12 +60,6 @@ impl Sim {
         if let Some(stuck) = cause.strip_prefix(STUCK) {
             assert!(still(self.held.published), "health is red for nothing: {cause}");
             assert!(stuck.starts_with(&format!("{flushed} ")), "{cause}, and it is {flushed}");
-            if let Some((_, holder)) = stuck.split_once(": shape ") {
-                let handle = holder.split(' ').next().and_then(|handle| handle.parse().ok());
-                let handle: Handle = handle.expect("a shape that is named");
-                self.outcome.named += 1;
-                self.world.check_holder(handle, self.published);
-            }
         } else {
             let (shard, _) = slow.expect("nothing else can be wrong");
             assert!(hangs(SYNC_MAX - SLACK), "health is red for nothing: {cause}");
