@@ -367,7 +367,7 @@ fn door(
     let path = folder.path_of("");
     let listed = Door::open(folder, seed);
     let (door, listing) = listed.map_err(|source| StartError::Snapshots {
-        cause: format!("{path}: listing failed: {source}"),
+        cause: format!("{path}: listing failed: {source}; see to the disk, then restart"),
     })?;
     let mut complete = HashMap::new();
     for shape in shapes.iter_mut().flatten().map(|reopened| &mut reopened.shape) {

@@ -35,7 +35,7 @@ use std::sync::Arc;
 #[non_exhaustive]
 pub(crate) enum RecoverError {
     /// It cannot be read.
-    #[error("{file}: reading failed: {source}")]
+    #[error("{file}: reading failed: {source}; see to the disk, then restart")]
     Read { file: String, source: io::Error },
     /// It is not the file of this shard.
     #[error("{file}: {source}; open the directory that it belongs to, or put the right file there")]
@@ -47,10 +47,13 @@ pub(crate) enum RecoverError {
     )]
     Damaged { file: String, position: u64, reason: String },
     /// The torn tail cannot be cut.
-    #[error("{file}: cutting the torn tail at byte {position} failed: {source}")]
+    #[error(
+        "{file}: cutting the torn tail at byte {position} failed: {source}; see to the disk, then \
+         restart"
+    )]
     Cut { file: String, position: u64, source: io::Error },
     /// What was found cannot be made durable.
-    #[error("{file}: sync failed: {source}")]
+    #[error("{file}: sync failed: {source}; see to the disk, then restart")]
     Sync { file: String, source: io::Error },
 }
 

@@ -20,7 +20,9 @@ const CHUNKS_KEPT: usize = 8;
 /// Why initial rows cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadFailure {
-    #[error("{file}: reading failed: {source}")]
+    #[error(
+        "{file}: reading failed: {source}; see to the disk, or restore the directory from a copy"
+    )]
     Disk { file: String, source: io::Error },
     #[error(transparent)]
     Damaged(#[from] SnapshotDamage),

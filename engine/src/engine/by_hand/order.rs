@@ -1,8 +1,10 @@
 //! Which message lies before which one in a shard's channel, and what is durable by then.
 
 use super::*;
+use crate::engine::StartError;
 use crate::log::{BLOCK_BYTES_MAX, Directory, recover};
 use crate::words::Slot;
+use std::collections::BTreeMap;
 
 /// R3: a shape that ends before its beginning is durable is not there when both are.
 #[test]
@@ -252,4 +254,35 @@ fn d15_a_shape_is_there_once_its_record_is_durable_and_not_before() {
         assert_eq!(hand.counters().logged.get(), expected.len() as u64);
         assert_eq!(hand.flushed(), 1);
     }
+}
+
+/// The text of a shape that another version took, and this one does not understand, is not taken
+/// for another shape: the directory is refused, and left to that version.
+#[test]
+fn d07_a_shape_that_is_not_understood_any_more_is_named_and_the_directory_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    hand.add();
+    let handle = Handle::new(hand.inner.take_handles(1));
+    let table = relation(2).table.clone();
+    let plain = ShapeDefinition::table(table.clone());
+    let mut shape = hand.inner.prepare(handle, plain, ConsumerSpec::Log).unwrap();
+    shape.definition = Arc::new(ShapeDefinition::filtered(table, "kind <=> 1"));
+    hand.send(|reply| Message::Add(vec![shape], None, reply));
+    hand.publish(1..=3);
+    hand.run();
+    drop(hand);
+    let held = || {
+        let entries = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let files = entries.filter(|path| path.is_file());
+        files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    let before = held();
+    let error = Engine::builder().shards(1).directory(dir.path()).start().unwrap_err();
+    assert!(matches!(&error, StartError::Shape { handle: named, .. } if *named == handle));
+    let text = error.to_string();
+    for said in [&*handle.to_string(), "line 1, column 6", "use the walfan that made it"] {
+        assert!(text.contains(said), "{text} does not say {said}");
+    }
+    assert!(held() == before);
 }
