@@ -2,8 +2,9 @@
 //! LSN of the last flushed commit back to the slot.
 //!
 //! In order of the data's way: `setup` prepares the server, `frame` and `decode` read what it
-//! sends, `assemble` makes fragments of it, `acks` says what may be acknowledged, `floor` makes that
-//! durable, and `link` tells it; `stream` pumps them all on the source's own thread, and [`PostgresSource`] is the embedder's handle to it.
+//! sends, `assemble` makes fragments of it, `acks` says what may be acknowledged, `floor` makes
+//! that durable, and `link` tells it; `stream` pumps them all on the source's own thread, and
+//! [`PostgresSource`] is the embedder's handle to it.
 
 mod acks;
 mod assemble;
