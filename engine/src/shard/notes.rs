@@ -277,8 +277,12 @@ impl Shard {
     /// From here on the shard hands the consumer its deliveries itself.
     fn place_inline(&mut self, slot: Slot, part: Part) {
         let Some(entry) = self.slots.get_mut(slot) else { return };
-        let has_reporter = entry.mailbox.as_ref().is_some_and(|mailbox| mailbox.has_reporter());
-        entry.inline = InlineState { has_reporter, shows_debt: false };
+        let shows = |what: fn(&Mailbox) -> bool| entry.mailbox.as_deref().is_some_and(what);
+        entry.inline = InlineState {
+            has_reporter: shows(Mailbox::has_reporter),
+            // What it owed to the runner is seen until it has reported that to the shard.
+            shows_debt: shows(|mailbox| mailbox.flushed() < mailbox.handed()),
+        };
         let port = std::mem::replace(&mut entry.port, Port::Inline(part.into_consumer()));
         self.drop_port(port);
     }

@@ -7,7 +7,8 @@ use super::consumer::World;
 use super::life::{DEADLINE, LEASE_MAX};
 use super::{SHARDS, Sim};
 use crate::consumer::Ack;
-use crate::words::{Handle, Lsn};
+use crate::control::Holder;
+use crate::words::Lsn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,7 @@ impl Sim {
         let hangs = |for_| slow.is_some_and(|(_, since)| now - since > for_);
         if let Some(holder) = inner.control.vitals.holder() {
             self.outcome.named += 1;
-            self.world.check_holder(holder.handle, self.published);
+            self.world.check_holder(&holder, self.published);
         }
         let health = inner.health();
         let Health::Red { cause } = health else {
@@ -97,12 +98,12 @@ impl Sim {
 
 impl World {
     /// Who is said to hold the flushed LSN owes something.
-    fn check_holder(&self, handle: Handle, published: Lsn) {
-        self.with(handle, |seen| {
+    fn check_holder(&self, holder: &Holder, published: Lsn) {
+        self.with(holder.handle, |seen| {
             let owed = self.told(seen).find(|(offset, _)| offset.commit > seen.reported);
             let owes = owed.is_some_and(|(offset, _)| offset.commit <= published);
             let waits = seen.spec.ack == Ack::Consumer;
-            assert!(waits && owes, "{handle} is said to hold the flushed LSN: {seen:?}");
+            assert!(waits && owes, "{holder:?} is said to hold the flushed LSN: {seen:?}");
         });
     }
 }
