@@ -59,11 +59,10 @@ impl Tokens {
             WhereError::Syntax { message: error.message, position: error.location.into() }
         })?;
         let visible = |token: &Token| !matches!(token, Token::Whitespace(_) | Token::EOF);
-        let tokens: Vec<(Token, Position)> = all
-            .into_iter()
-            .filter(|token| visible(&token.token))
-            .flat_map(|token| signs_apart(token.token, token.span.start.into()))
-            .collect();
+        let mut tokens = Vec::with_capacity(all.len());
+        for token in all.into_iter().filter(|token| visible(&token.token)) {
+            push_apart(&mut tokens, token.token, token.span.start.into());
+        }
         if let Some((_, position)) = tokens.get(TOKENS_MAX) {
             let (what, position) = ("words and signs", *position);
             return Err(WhereError::TooComplex { what, count_max: TOKENS_MAX, position });
@@ -191,10 +190,10 @@ impl Tokens {
     }
 }
 
-/// The tokens that `token` is to Postgres. `>-` is one operator to sqlparser; to Postgres no
+/// Adds the tokens that `token` is to Postgres. `>-` is one operator to sqlparser; to Postgres no
 /// operator of these characters ends with the sign of a number.
-fn signs_apart(token: Token, at: Position) -> Vec<(Token, Position)> {
-    let Token::CustomBinaryOperator(text) = &token else { return vec![(token, at)] };
+fn push_apart(tokens: &mut Vec<(Token, Position)>, token: Token, at: Position) {
+    let Token::CustomBinaryOperator(text) = &token else { return tokens.push((token, at)) };
     let rest = text.trim_end_matches(['+', '-']);
     let (first, len) = match rest {
         "<>" => (Token::Neq, 2),
@@ -207,17 +206,17 @@ fn signs_apart(token: Token, at: Position) -> Vec<(Token, Position)> {
         "/" => (Token::Div, 1),
         "" if text.starts_with('+') => (Token::Plus, 1),
         "" => (Token::Minus, 1),
-        _ => return vec![(token, at)],
+        _ => return tokens.push((token, at)),
     };
     // Two would have begun a comment.
     if text.contains("--") {
-        return vec![(token, at)];
+        return tokens.push((token, at));
     }
     let sign = |sign| if sign == '+' { Token::Plus } else { Token::Minus };
     let signs = text.char_indices().skip(len).map(|(index, character)| {
         (sign(character), Position { column: at.column + index as u64, ..at })
     });
-    [(first, at)].into_iter().chain(signs).collect()
+    tokens.extend([(first, at)].into_iter().chain(signs));
 }
 
 fn end_of(clause: &str) -> Position {
