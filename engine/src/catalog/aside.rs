@@ -24,7 +24,7 @@ struct State {
     len: u64,
     /// So many of the file's own bytes still count. What follows them was never written: zeros.
     file_len: u64,
-    /// Those that were written to, by number.
+    /// Those that were written to, by number. Bounded by the file: they go when it was looked at.
     pages: BTreeMap<u64, Box<Page>>,
 }
 
