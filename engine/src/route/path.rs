@@ -74,27 +74,28 @@ impl PathIndex {
     /// path does not say.
     pub(super) fn insert(
         &mut self,
-        path: &Path,
+        mut path: Path,
         slot: Slot,
         rest: Option<&Arc<Clause>>,
         ids: &mut SetIds,
     ) {
-        for (key, hash) in path.keys.iter().zip(self.hashes(path)) {
-            if let Some(length) = self.prefix_length(key) {
+        let hashes = self.hashes(&path);
+        for (key, hash) in std::mem::take(&mut path.keys).into_iter().zip(hashes) {
+            if let Some(length) = self.prefix_length(&key) {
                 match self.lengths.binary_search_by_key(&length, |(length, _)| *length) {
                     Ok(place) => self.lengths[place].1 += 1,
                     Err(place) => self.lengths.insert(place, (length, 1)),
                 }
             }
             let rehash = |keyed: &Keyed| hash_of(&self.hasher, &keyed.key);
-            let leaf = match self.leaves.entry(hash, |keyed| keyed.key == *key, rehash) {
+            let leaf = match self.leaves.entry(hash, |keyed| keyed.key == key, rehash) {
                 Entry::Occupied(entry) => &mut entry.into_mut().leaf,
                 Entry::Vacant(entry) => {
-                    let keyed = Keyed { key: key.clone(), leaf: Leaf::default() };
+                    let keyed = Keyed { key, leaf: Leaf::default() };
                     &mut entry.insert(keyed).into_mut().leaf
                 }
             };
-            leaf.insert(path, slot, rest, ids);
+            leaf.insert(&path, slot, rest, ids);
         }
     }
 

@@ -79,7 +79,7 @@ impl Table {
             }
             let index = self.paths.entry_ref(&path.probes[..]);
             let index = index.or_insert_with(|| PathIndex::new(path.probes[..].into()));
-            index.insert(&path, slot, rest.as_ref(), ids);
+            index.insert(path, slot, rest.as_ref(), ids);
         }
     }
 

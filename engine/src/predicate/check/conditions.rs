@@ -128,10 +128,8 @@ impl Checker<'_> {
     }
 
     fn in_constants(&self, arg: Operand, items: Vec<Operand>, at: Position) -> Result<Typed> {
-        let mut operands = vec![arg.clone()];
-        operands.extend(items);
-        let (mut items, of) = self.unified(operands, "IN", at)?;
-        items.remove(0);
+        let operands = [arg.clone()].into_iter().chain(items).collect();
+        let (items, of) = self.unified(operands, "IN", at)?;
         let compared = match arg.of() {
             None => Some(of),
             Some(left) => super::coerce::comparable(left, of),
@@ -140,12 +138,11 @@ impl Checker<'_> {
             return no_operator(format!("{} IN (… {of} …)", arg.name()), at);
         };
         check_comparison(compared, Comparison::Eq, at)?;
-        for item in &mut items {
-            *item = self.compared(Operand::Typed(item.clone()), compared)?;
-        }
         let arg = self.compared(arg, compared)?;
-        let (mut set, mut null) = (Vec::new(), false);
-        for item in items {
+        let (mut set, mut null) = (Vec::with_capacity(items.len()), false);
+        // The first is `arg` itself.
+        for item in items.into_iter().skip(1) {
+            let item = self.compared(Operand::Typed(item), compared)?;
             match &*item.expr {
                 Expr::Const(Some(value)) => set.push(value.clone()),
                 _ => null = true,

@@ -41,23 +41,24 @@ const RESERVED: [(&str, &str); 27] = [
 /// An operand.
 pub(super) fn primary(tokens: &mut Tokens) -> Result<Ast, WhereError> {
     let at = tokens.place();
-    let token = tokens.peek().cloned();
-    let leaf = |tokens: &mut Tokens, kind| {
-        tokens.advance();
-        Ok(Ast::leaf(kind, at))
-    };
-    match token {
-        Some(Token::Number(digits, false)) if is_number(&digits) => {
-            leaf(tokens, Kind::Number(digits))
+    match tokens.peek() {
+        Some(Token::Number(digits, false)) if is_number(digits) => {
+            Ok(Ast::leaf(Kind::Number(tokens.take_text()), at))
         }
         Some(Token::Number(..)) => {
             Err(tokens.unsupported("a number that is not plain decimal digits"))
         }
-        Some(Token::SingleQuotedString(text)) => leaf(tokens, Kind::Text(text)),
+        Some(Token::SingleQuotedString(_)) => Ok(Ast::leaf(Kind::Text(tokens.take_text()), at)),
         Some(Token::LParen) => brackets(tokens),
         Some(Token::Word(word)) if word.quote_style.is_some() => name(tokens),
-        Some(Token::Word(word)) => word_primary(tokens, &word.value.to_ascii_lowercase()),
-        Some(Token::Placeholder(name)) => Ok(Ast::leaf(tokens.parameter(&name)?, at)),
+        Some(Token::Word(word)) => {
+            let word = word.value.to_ascii_lowercase();
+            word_primary(tokens, &word)
+        }
+        Some(Token::Placeholder(name)) => {
+            let name = name.clone();
+            Ok(Ast::leaf(tokens.parameter(&name)?, at))
+        }
         Some(
             Token::EscapedStringLiteral(_)
             | Token::UnicodeStringLiteral(_)

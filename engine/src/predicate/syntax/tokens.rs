@@ -5,7 +5,7 @@ use super::tree::Kind;
 use crate::predicate::Params;
 use crate::predicate::error::{Position, WhereError};
 use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::tokenizer::{Location, Token, Tokenizer, Word};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Word};
 
 /// A clause's longest text, with that of its parameters.
 pub(crate) const CLAUSE_BYTES_MAX: usize = 64 << 10;
@@ -39,7 +39,7 @@ impl Places {
 
 /// A clause's tokens, and where the parser is in them.
 pub(super) struct Tokens {
-    tokens: Vec<(Token, Position)>,
+    tokens: Vec<TokenWithSpan>,
     params: Box<Params>,
     places: Places,
     end: Position,
@@ -55,16 +55,19 @@ impl Tokens {
             return Err(WhereError::TooLong { bytes, bytes_max: CLAUSE_BYTES_MAX });
         }
         let dialect = PostgreSqlDialect {};
-        let all = Tokenizer::new(&dialect, clause).tokenize_with_location().map_err(|error| {
-            WhereError::Syntax { message: error.message, position: error.location.into() }
+        // Few clauses have more; a buffer that grows is copied as often as it does.
+        let mut tokens = Vec::with_capacity(clause.len() / 2 + 1);
+        let cut = Tokenizer::new(&dialect, clause).tokenize_with_location_into_buf(&mut tokens);
+        cut.map_err(|error| WhereError::Syntax {
+            message: error.message,
+            position: error.location.into(),
         })?;
-        let visible = |token: &Token| !matches!(token, Token::Whitespace(_) | Token::EOF);
-        let mut tokens = Vec::with_capacity(all.len());
-        for token in all.into_iter().filter(|token| visible(&token.token)) {
-            push_apart(&mut tokens, token.token, token.span.start.into());
+        tokens.retain(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
+        if tokens.iter().any(|token| matches!(token.token, Token::CustomBinaryOperator(_))) {
+            tokens = apart(tokens);
         }
-        if let Some((_, position)) = tokens.get(TOKENS_MAX) {
-            let (what, position) = ("words and signs", *position);
+        if let Some(token) = tokens.get(TOKENS_MAX) {
+            let (what, position) = ("words and signs", token.span.start.into());
             return Err(WhereError::TooComplex { what, count_max: TOKENS_MAX, position });
         }
         let (params, places) = (params.into(), Places::default());
@@ -78,16 +81,27 @@ impl Tokens {
 
     /// The token after so many others.
     pub(super) fn peek_at(&self, ahead: usize) -> Option<&Token> {
-        self.tokens.get(self.next + ahead).map(|(token, _)| token)
+        self.tokens.get(self.next + ahead).map(|token| &token.token)
     }
 
     /// Where the next token stands, or the text ends.
     pub(super) fn place(&self) -> Position {
-        self.tokens.get(self.next).map_or(self.end, |(_, position)| *position)
+        self.tokens.get(self.next).map_or(self.end, |token| token.span.start.into())
     }
 
     pub(super) fn advance(&mut self) {
         self.next += 1;
+    }
+
+    /// Takes the next token, which is a number or a text, for what it holds.
+    pub(super) fn take_text(&mut self) -> String {
+        // Nothing looks back at what was taken.
+        let token = self.tokens.get_mut(self.next).map(|token| &mut token.token);
+        self.next += 1;
+        match token {
+            Some(Token::Number(text, _) | Token::SingleQuotedString(text)) => std::mem::take(text),
+            _ => String::new(),
+        }
     }
 
     /// The next token as a word without quotes.
@@ -190,12 +204,26 @@ impl Tokens {
     }
 }
 
-/// Adds the tokens that `token` is to Postgres. `>-` is one operator to sqlparser; to Postgres no
+/// The tokens that `tokens` are to Postgres. `>-` is one operator to sqlparser; to Postgres no
 /// operator of these characters ends with the sign of a number.
-fn push_apart(tokens: &mut Vec<(Token, Position)>, token: Token, at: Position) {
-    let Token::CustomBinaryOperator(text) = &token else { return tokens.push((token, at)) };
-    let rest = text.trim_end_matches(['+', '-']);
-    let (first, len) = match rest {
+fn apart(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut all = Vec::with_capacity(tokens.len() + 1);
+    for token in tokens {
+        match signed(&token) {
+            Some((first, signs)) => {
+                all.push(first);
+                all.extend(signs);
+            }
+            None => all.push(token),
+        }
+    }
+    all
+}
+
+/// An operator that signs of a number follow, as one token each.
+fn signed(token: &TokenWithSpan) -> Option<(TokenWithSpan, Vec<TokenWithSpan>)> {
+    let Token::CustomBinaryOperator(text) = &token.token else { return None };
+    let (first, len) = match text.trim_end_matches(['+', '-']) {
         "<>" => (Token::Neq, 2),
         "<=" => (Token::LtEq, 2),
         ">=" => (Token::GtEq, 2),
@@ -206,17 +234,20 @@ fn push_apart(tokens: &mut Vec<(Token, Position)>, token: Token, at: Position) {
         "/" => (Token::Div, 1),
         "" if text.starts_with('+') => (Token::Plus, 1),
         "" => (Token::Minus, 1),
-        _ => return tokens.push((token, at)),
+        _ => return None,
     };
     // Two would have begun a comment.
     if text.contains("--") {
-        return tokens.push((token, at));
+        return None;
     }
+    let Location { line, column } = token.span.start;
+    let at = |token, index: usize| {
+        let start = Location { line, column: column + index as u64 };
+        TokenWithSpan::new(token, Span::new(start, start))
+    };
     let sign = |sign| if sign == '+' { Token::Plus } else { Token::Minus };
-    let signs = text.char_indices().skip(len).map(|(index, character)| {
-        (sign(character), Position { column: at.column + index as u64, ..at })
-    });
-    tokens.extend([(first, at)].into_iter().chain(signs));
+    let signs = text.char_indices().skip(len).map(|(index, found)| at(sign(found), index));
+    Some((at(first, 0), signs.collect()))
 }
 
 fn end_of(clause: &str) -> Position {
