@@ -134,7 +134,7 @@ pub(super) fn predicate(relation: &Relation, condition: &E) -> Option<Predicate>
 /// The parts of nested ORs, or of nested ANDs, in order.
 pub(super) fn flattened(condition: &E, or: bool) -> Vec<E> {
     let mut parts = Vec::new();
-    let mut stack = vec![condition];
+    let mut stack = SmallVec::<[&E; 8]>::from_slice(&[condition]);
     while let Some(next) = stack.pop() {
         match (&**next, or) {
             (Expr::Or(items), true) | (Expr::And(items), false) => stack.extend(items.iter().rev()),

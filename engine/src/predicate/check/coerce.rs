@@ -172,8 +172,11 @@ impl Checker<'_> {
             };
         }
         let of = of.unwrap_or(Scalar::Text.plain());
-        let typed = operands.into_iter().map(|operand| self.coerced(operand, of));
-        Ok((typed.collect::<Result<Vec<_>>>()?, of))
+        let mut typed = Vec::with_capacity(operands.len());
+        for operand in operands {
+            typed.push(self.coerced(operand, of)?);
+        }
+        Ok((typed, of))
     }
 }
 

@@ -105,18 +105,21 @@ impl Checker<'_> {
     /// are compared one by one.
     fn in_list(&self, arg: &Ast, items: &[Ast], at: Position) -> Result<Typed> {
         let arg = self.operand(arg)?;
-        let items = items.iter().map(|item| self.operand(item)).collect::<Result<Vec<_>>>()?;
+        let mut operands = Vec::with_capacity(items.len());
+        for item in items {
+            operands.push(self.operand(item)?);
+        }
         let is_constant = |item: &Operand| match item {
             Operand::Unknown(..) => true,
             Operand::Typed(typed) => matches!(*typed.expr, Expr::Const(_)),
         };
-        let count = items.iter().filter(|item| is_constant(item)).count();
+        let count = operands.iter().filter(|operand| is_constant(operand)).count();
         let mut terms = Vec::new();
-        let mut single = items;
+        let mut single = operands;
         if count > 1 && !arg.of().is_some_and(|of| of.array) {
-            let (constants, others) = single.into_iter().partition(is_constant);
+            let others = single.extract_if(.., |operand| !is_constant(operand)).collect();
+            let constants = std::mem::replace(&mut single, others);
             terms.push(self.in_constants(arg.clone(), constants, at)?);
-            single = others;
         }
         for item in single {
             terms.push(self.compare(Comparison::Eq, "=", arg.clone(), item, at)?);

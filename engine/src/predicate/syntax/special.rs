@@ -73,9 +73,12 @@ pub(super) fn primary(tokens: &mut Tokens) -> Result<Ast, WhereError> {
 
 /// `12`, `1.5`, `.5`, `1.`, `1e-5`.
 fn is_number(text: &str) -> bool {
+    let plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    if plain(text) {
+        return !text.is_empty();
+    }
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-    let plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     plain(whole)
         && plain(fraction)
@@ -165,9 +168,12 @@ pub(super) fn list(tokens: &mut Tokens, end: &Token) -> Result<Vec<Ast>, WhereEr
     if tokens.are_words(0, &["select"]) || tokens.are_words(0, &["with"]) {
         return Err(tokens.unsupported("a subquery"));
     }
-    let mut items = vec![expression(tokens)?];
-    while tokens.take(&Token::Comma) {
+    let mut items = Vec::new();
+    loop {
         items.push(expression(tokens)?);
+        if !tokens.take(&Token::Comma) {
+            break;
+        }
     }
     tokens.expect(end)?;
     Ok(items)
