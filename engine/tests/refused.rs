@@ -218,6 +218,26 @@ fn d04_a_floor_that_cannot_be_raised_poisons_and_the_one_before_it_holds() {
     engine.raise_floor(Lsn::new(5)).unwrap();
 }
 
+/// What clears up after a shape is as bound by what failed as who adds one (INV10).
+#[test]
+fn d04_a_catalog_that_cannot_be_cleared_up_poisons_and_the_log_says_what_lives() {
+    if !is_alone("d04_a_catalog_that_cannot_be_cleared_up_poisons_and_the_log_says_what_lives") {
+        return;
+    }
+    let World { dir, engine, publisher, plain, awaits } = World::new();
+    // The logs are smaller than this, and the catalog's first page is followed by others.
+    limited(Resource::Fsize, 4096, || {
+        engine.remove_shape(plain).unwrap();
+        wait_until("the failure", || engine.failure().is_some());
+    });
+    let failure = engine.failure().unwrap().to_string();
+    says(&failure, &["catalog.redb", "a commit", "see to the cause"]);
+    drop((engine, publisher));
+    let (engine, _publisher) = small().directory(dir.path()).start().unwrap();
+    let living: Vec<_> = engine.shapes().into_iter().map(|(handle, _)| handle).collect();
+    assert_eq!(living, [awaits]);
+}
+
 #[test]
 fn r16_a_thread_that_cannot_be_started_is_named_and_those_that_were_end() {
     if !is_alone("r16_a_thread_that_cannot_be_started_is_named_and_those_that_were_end") {

@@ -143,3 +143,23 @@ impl Vitals {
         self.unparker.unpark();
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// INV12: a sync that hangs is not hidden by one of another shard that does not.
+    #[test]
+    fn inv12_the_longest_sync_is_found_whichever_shard_it_is_of() {
+        let start = Instant::now();
+        let vitals = Vitals::new(3, start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(vitals.longest_sync(at(9)), None);
+        for (shard, began) in [5, 2, 4].into_iter().enumerate() {
+            vitals.sync_began(shard, at(began));
+        }
+        assert_eq!(vitals.longest_sync(at(12)), Some((1, Duration::from_secs(10))));
+        vitals.sync_ended(1);
+        assert_eq!(vitals.longest_sync(at(12)), Some((2, Duration::from_secs(8))));
+    }
+}

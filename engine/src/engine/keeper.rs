@@ -45,4 +45,10 @@ impl Keeper {
         self.catalog.write(changes, Handle::new(0))?;
         Ok(true)
     }
+
+    /// Whether a step would wait.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn is_idle(&self) -> bool {
+        self.gone.is_empty()
+    }
 }

@@ -170,4 +170,16 @@ mod tests {
         assert!(floor.raise(Lsn::new(4)).is_err() && floor.get() == Lsn::ZERO);
         assert!(floor.raise(Lsn::ZERO).is_ok());
     }
+
+    /// INV10. This file takes what is written to it, and refuses to be synced.
+    #[test]
+    fn what_cannot_be_synced_is_neither_opened_nor_raised() {
+        let path = Path::new("/dev/null");
+        let opened = Floor::open(path, 7).map(|floor| floor.get());
+        assert!(matches!(opened, Err(FloorError::Io { .. })), "{opened:?}");
+        let file = File::options().write(true).open(path).unwrap();
+        let mut floor = Floor { file: Some(file), ..Floor::in_memory() };
+        let refused = floor.raise(Lsn::new(3)).unwrap_err();
+        assert_eq!((refused.kind(), floor.get()), (io::ErrorKind::InvalidInput, Lsn::ZERO));
+    }
 }

@@ -318,14 +318,18 @@ fn stalled(mailbox: &Mailbox, cause: String) -> Event {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::consumer::{Note, Recent, ShardLink};
+    use crate::report::{Dirty, Sleeper};
     use crate::run::Runner;
-    use crate::words::Slot;
+    use crate::words::{Handle, Slot, View};
+    use crossbeam_channel::{Sender, unbounded};
 
     const LONG: Duration = Duration::from_secs(1_000_000);
 
     struct World {
         control: Arc<Control>,
         pool: Arc<Pool>,
+        watched: Sender<Weak<Mailbox>>,
         watch: Watch,
         now: Instant,
     }
@@ -341,10 +345,10 @@ mod tests {
                 lease_max: LONG,
                 runners: 1,
             };
-            let (_, incoming) = crossbeam_channel::unbounded();
+            let (watched, incoming) = unbounded();
             let (of_watch, in_pool) = (Arc::clone(&control), Arc::clone(&pool));
             let watch = Watch::new(limits, incoming, Vec::new(), of_watch, in_pool, now);
-            World { control, pool, watch, now }
+            World { control, pool, watched, watch, now }
         }
 
         /// A runner that hangs in a handler from now on.
@@ -389,6 +393,45 @@ mod tests {
         }
         assert_eq!(world.asked_for(), 0);
         assert_eq!(world.watch.runners.len(), wedged.len(), "nothing is kept of who is gone");
+    }
+
+    /// INV9: a tick looks at some consumers, however many there are, and comes to all of them in
+    /// turn. INV2: who has left a note that its shard does not know of is marked again.
+    #[test]
+    fn inv9_a_tick_looks_at_some_consumers_and_marks_who_has_left_a_note() {
+        let mut world = World::new();
+        let (_sleeper, wake) = Sleeper::new();
+        let link = Arc::new(ShardLink::new(0, Recent::new(1), wake, unbounded().0));
+        let mut dirty = Dirty::new();
+        let mailboxes: Vec<_> = (0..2 * LOOKED_AT_MAX as u32)
+            .map(|number| {
+                let (handle, slot) = (Handle::new(number.into()), Slot::new(number));
+                let name = MailboxName { handle, slot, incarnation: 1 };
+                let named = (name, View::default(), None);
+                let mailbox = Mailbox::new(named, Arc::clone(&link), dirty.page_for(slot));
+                mailbox.leave(Note::Joined);
+                let mailbox = Arc::new(mailbox);
+                world.watched.send(Arc::downgrade(&mailbox)).unwrap();
+                mailbox
+            })
+            .collect();
+        let marked = |dirty: &mut Dirty| {
+            let mut slots = Vec::new();
+            dirty.drain(usize::MAX, |slot| slots.push(slot));
+            slots
+        };
+        // These are lost.
+        assert_eq!(marked(&mut dirty).len(), mailboxes.len());
+        let mut found = Vec::new();
+        for _ in 0..2 {
+            world.watch.tick(world.now);
+            let some = marked(&mut dirty);
+            assert_eq!(some.len(), LOOKED_AT_MAX);
+            found.extend(some);
+        }
+        found.sort_unstable();
+        let all: Vec<_> = mailboxes.iter().map(|mailbox| mailbox.name().slot).collect();
+        assert_eq!(found, all);
     }
 
     #[test]

@@ -337,5 +337,5 @@ fn passes_by(entry: &Entry, position: Offset, processed: Lsn) -> Offset {
 
 /// Slots looked at in a tick.
 const SWEPT: usize = 1_024;
-/// And while more is pinned than one shape may pin.
-const SWEPT_IN_NEED: usize = 32_768;
+/// And while more is pinned than one shape may pin. In unit tests it takes few shapes to need two.
+const SWEPT_IN_NEED: usize = if cfg!(test) { 2_048 } else { 32_768 };

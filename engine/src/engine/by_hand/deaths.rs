@@ -193,11 +193,8 @@ fn r06_one_death_that_is_seen_twice_or_once_is_one_death() {
     }
 }
 
-/// An inline consumer that died comes back by way of a mailbox, and then to its shard (3.2).
-#[test]
-fn an_inline_consumer_that_died_is_its_shards_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut hand = ByHand::open(dir.path());
+/// An inline consumer whose first incarnation dies at commit 2.
+fn dies_at_2() -> ConsumerSpec {
     let factory = |start: &Start<'_>| {
         let incarnation = start.incarnation();
         let handle = move |delivery: &Delivery<'_>, context: &mut Context<'_>| {
@@ -208,7 +205,35 @@ fn an_inline_consumer_that_died_is_its_shards_again() {
         };
         Ok(Started::new(Box::new(Handler(handle)), start.resume()))
     };
-    hand.add_with(ConsumerSpec::Inline { factory: Arc::new(factory), ack: Ack::Consumer });
+    ConsumerSpec::Inline { factory: Arc::new(factory), ack: Ack::Consumer }
+}
+
+/// It comes back also where others have commits on its way: there is nothing in them for it.
+#[test]
+fn an_inline_consumer_comes_back_beside_commits_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    hand.add_filtered("kind = 1", dies_at_2());
+    hand.run();
+    hand.publish(1..=2);
+    hand.settle();
+    assert!(hand.runner.run_one().unwrap(), "its factory");
+    hand.settle();
+    hand.publisher.publish(of_kind("2", 3)).unwrap();
+    hand.run();
+    let before = hand.counters().handled_inline.get();
+    hand.publish(4..=4);
+    // No runner has a hand in it.
+    hand.settle();
+    assert_eq!((hand.flushed(), hand.counters().handled_inline.get()), (4, before + 1));
+}
+
+/// An inline consumer that died comes back by way of a mailbox, and then to its shard (3.2).
+#[test]
+fn an_inline_consumer_that_died_is_its_shards_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    hand.add_with(dies_at_2());
     hand.run();
     for commit in 1..=2 {
         hand.publish(commit..=commit);

@@ -5,6 +5,7 @@
 mod batches;
 mod deaths;
 mod ends;
+mod feeding;
 mod initial;
 mod news;
 mod order;
@@ -14,6 +15,7 @@ mod retention;
 mod waiting;
 
 use super::builder::Builder;
+use super::keeper::Keeper;
 use super::open::{Assembly, assemble};
 use super::publisher::Publisher;
 use super::retain::Retainer;
@@ -46,6 +48,7 @@ struct ByHand {
     runner: Runner,
     links: Arc<[Arc<ShardLink>]>,
     watch: Option<Watch>,
+    keeper: Option<Keeper>,
     retainer: Option<Retainer>,
     now: Instant,
 }
@@ -62,6 +65,13 @@ fn row(relation: &Arc<Relation>, commit: u64) -> Fragment {
     transaction.commit(Lsn::new(commit + 1))
 }
 
+/// A transaction with a row of this kind.
+fn of_kind(kind: &str, commit: u64) -> Fragment {
+    let mut transaction = TransactionBuilder::new(1, Lsn::new(commit));
+    transaction.insert(&relation(2), ["1", kind].map(|text| Value::Text(text.as_bytes()))).unwrap();
+    transaction.commit(Lsn::new(commit + 1))
+}
+
 impl ByHand {
     fn open(dir: &Path) -> ByHand {
         ByHand::with(Engine::builder().directory(dir))
@@ -71,13 +81,13 @@ impl ByHand {
     fn with(builder: Builder) -> ByHand {
         let now = Instant::now();
         let Assembly { inner, parts } = assemble(&builder.shards(1).runners(1), now).unwrap();
-        let Parts { mut pumps, mut syncers, watch, links, retainer, .. } = parts;
+        let Parts { mut pumps, mut syncers, watch, links, keeper, retainer, .. } = parts;
         let runner = Runner::new(Arc::clone(&inner.pool), Arc::clone(&links));
         let publisher = Publisher::new(Arc::clone(&inner));
         let (pump, syncer) = (pumps.remove(0), syncers.remove(0));
         inner.control.registry.learn(relation(2));
         let watch = Some(watch);
-        ByHand { inner, publisher, pump, syncer, runner, links, watch, retainer, now }
+        ByHand { inner, publisher, pump, syncer, runner, links, watch, keeper, retainer, now }
     }
 
     fn send(&self, message: impl FnOnce(crate::shard::Reply) -> Message) -> Answer {
@@ -91,9 +101,17 @@ impl ByHand {
     }
 
     fn add_with(&self, consumer: ConsumerSpec) -> (Handle, Answer) {
+        self.add_defined(ShapeDefinition::table(relation(2).table.clone()), consumer)
+    }
+
+    fn add_filtered(&self, clause: &str, consumer: ConsumerSpec) -> (Handle, Answer) {
+        let table = relation(2).table.clone();
+        self.add_defined(ShapeDefinition::filtered(table, clause), consumer)
+    }
+
+    fn add_defined(&self, shape: ShapeDefinition, consumer: ConsumerSpec) -> (Handle, Answer) {
         let handle = Handle::new(self.inner.take_handles(1));
-        let definition = ShapeDefinition::table(relation(2).table.clone());
-        let shape = self.inner.prepare(handle, definition, consumer).unwrap();
+        let shape = self.inner.prepare(handle, shape, consumer).unwrap();
         (handle, self.send(|reply| Message::Add(vec![shape], None, reply)))
     }
 

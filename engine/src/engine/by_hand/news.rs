@@ -45,10 +45,7 @@ fn wake(hand: &ByHand) -> usize {
 }
 
 fn add(hand: &mut ByHand, clause: &str) -> Handle {
-    let handle = Handle::new(hand.inner.take_handles(1));
-    let definition = ShapeDefinition::filtered(relation(2).table.clone(), clause);
-    let shape = hand.inner.prepare(handle, definition, ConsumerSpec::Log).unwrap();
-    drop(hand.send(|reply| Message::Add(vec![shape], None, reply)));
+    let (handle, _) = hand.add_filtered(clause, ConsumerSpec::Log);
     hand.settle();
     handle
 }

@@ -53,6 +53,7 @@ fn r16_nothing_is_done_behind_stop() {
     let end = hand.pump.finish();
     assert_eq!((end.durable, end.flushed), (Lsn::new(1), Lsn::new(1)));
     drop((hand.inner, hand.publisher, hand.syncer, hand.runner, hand.watch, hand.links));
+    drop(hand.keeper);
     let again = ByHand::open(dir.path());
     assert_eq!(again.living(), [handle]);
 }
@@ -285,4 +286,19 @@ fn d07_a_shape_that_is_not_understood_any_more_is_named_and_the_directory_left_a
         assert!(text.contains(said), "{text} does not say {said}");
     }
     assert!(held() == before);
+}
+
+/// INV8: what was accepted last and comes again is dropped like all before it.
+#[test]
+fn inv8_the_last_transaction_that_comes_again_is_not_processed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    hand.add();
+    hand.run();
+    for _ in 0..2 {
+        hand.publish(1..=2);
+        hand.run();
+        let counters = hand.counters();
+        assert_eq!((counters.transactions.get(), counters.logged.get()), (2, 2));
+    }
 }

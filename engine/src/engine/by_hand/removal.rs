@@ -78,6 +78,21 @@ fn inv5_a_removal_of_which_the_log_alone_knows_is_completed_at_the_next_start() 
     assert_eq!((hand.living(), hand.shapes()), (vec![stays], 1));
 }
 
+/// R3: what is kept of a shape beside its log goes when the record of its end is durable. Before
+/// that a power cut would bring the shape back, and not its initial rows.
+#[test]
+fn r03_who_clears_up_hears_of_an_end_once_it_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let [gone, _] = one_that_owes(&mut hand);
+    hand.remove(gone);
+    hand.pump();
+    let keeper = hand.keeper.take().unwrap();
+    assert!(keeper.is_idle(), "its record is not durable");
+    hand.run();
+    assert!(keeper.step().unwrap() && keeper.is_idle());
+}
+
 /// R12: a removal has ended when its record is durable and its consumer dropped, in any order.
 #[test]
 fn r12_a_removal_ends_with_its_record_and_its_consumer_whichever_comes_last() {

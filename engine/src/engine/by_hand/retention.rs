@@ -151,3 +151,42 @@ fn r15_who_took_its_report_back_and_is_overtaken_by_the_cut_is_invalidated() {
     hand.run();
     assert_eq!((hand.living(), &*seen.lock()), (vec![], &vec![]));
 }
+
+/// The same inside of a transaction: a log begins after an offset, and not after a commit (INV7).
+#[test]
+fn r15_who_is_overtaken_inside_a_transaction_is_invalidated() {
+    const ROWS: usize = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::with(keeps_nothing(dir.path()));
+    let seen = Commits::default();
+    let sees = Arc::clone(&seen);
+    let notes = mailbox(Ack::Log, move |delivery, _| {
+        sees.lock().push(delivery.commit_lsn().as_u64());
+        Ok(())
+    });
+    let (handle, _) = hand.add_filtered("kind = 1", notes);
+    let (other, _) = hand.add_filtered("kind = 2", ConsumerSpec::Log);
+    hand.settle();
+    let mut transaction = TransactionBuilder::new(1, Lsn::new(1));
+    for _ in 0..ROWS {
+        transaction.insert(&relation(2), [Value::Text(b"1"); 2]).unwrap();
+        hand.publisher.publish(transaction.cut()).unwrap();
+        hand.settle();
+    }
+    hand.publisher.publish(transaction.commit(Lsn::new(2))).unwrap();
+    hand.settle();
+    for commit in 2..100 {
+        hand.publisher.publish(of_kind("2", commit)).unwrap();
+        hand.settle();
+    }
+    while hand.inner.shards[0].log.seal().unwrap() {}
+    while seen.lock().is_empty() {
+        assert!(hand.runner.run_one().unwrap());
+        hand.settle();
+    }
+    let had = seen.lock().len();
+    assert_eq!((had < ROWS, thin(&mut hand)), (true, 0));
+    assert_eq!(hand.inner.shards[0].log.start_of(slot_of(&hand, handle)).commit, Lsn::new(1));
+    hand.run();
+    assert_eq!((hand.living(), seen.lock().len()), (vec![other], had));
+}

@@ -50,6 +50,9 @@ impl Sim {
         if let Some(holder) = inner.control.vitals.holder() {
             self.outcome.named += 1;
             self.world.check_holder(&holder, self.published);
+            let shard = inner.control.registry.place(holder.handle).map(|place| place.shard.into());
+            let last = inner.control.flushed.shard(holder.shard);
+            assert_eq!((shard, last), (Some(holder.shard), flushed), "{holder:?}");
         }
         let health = inner.health();
         let Health::Red { cause } = health else {

@@ -171,6 +171,10 @@ mod tests {
         acks.published(lsn(10), lsn(13));
         assert_eq!(acks.pending(), 1);
         assert_eq!(acks.allowed(lsn(10)), lsn(13));
+        acks.begun();
+        acks.connected(lsn(13));
+        acks.keepalive(lsn(40));
+        assert_eq!(acks.allowed(lsn(10)), lsn(40), "of a new slot it may never come again");
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! Continuity: whether what the slot will send joins what the engine has (INV11).
 
+use super::error::PostgresError;
 use super::setup::Slot;
 use crate::words::Lsn;
 
@@ -57,9 +58,33 @@ impl Positions {
     }
 }
 
+/// Whether the connection leads to the server of this identity that the first one led to.
+pub(super) fn same_server(first: &mut Option<String>, now: String) -> Result<(), PostgresError> {
+    let before = first.get_or_insert_with(|| now.clone());
+    if *before == now {
+        return Ok(());
+    }
+    Err(PostgresError::OtherServer { before: before.clone(), now })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inv11_a_connection_that_leads_to_another_server_is_refused_each_time() {
+        let mut first = None;
+        let mut connect = |to: &str| same_server(&mut first, to.to_owned());
+        assert!(connect("one").is_ok() && connect("one").is_ok());
+        for _ in 0..2 {
+            let refused = connect("other");
+            let Err(PostgresError::OtherServer { before, now }) = refused else {
+                panic!("{refused:?}")
+            };
+            assert_eq!((&*before, &*now), ("one", "other"));
+        }
+        assert!(connect("one").is_ok(), "the way to the first one is restored");
+    }
 
     fn judge(floor: u64, flushed: u64, slot: Slot) -> Continuity {
         let (floor, flushed) = (Lsn::new(floor), Lsn::new(flushed));

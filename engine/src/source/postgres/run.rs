@@ -2,7 +2,7 @@
 //! growing pauses, while trying again can help.
 
 use super::config::PostgresConfig;
-use super::continuity::{Continuity, Positions};
+use super::continuity::{Continuity, Positions, same_server};
 use super::error::{PostgresError, one_line};
 use super::floor::Floor;
 use super::link::Link;
@@ -168,11 +168,7 @@ impl Run {
         let identity =
             identity.map_err(|error| PostgresError::stream(&error, &self.config.slot))?;
         let now = identity.get_value(0, 0).unwrap_or_default();
-        let before = self.system.get_or_insert_with(|| now.clone());
-        if *before == now {
-            return Ok(());
-        }
-        Err(PostgresError::OtherServer { before: before.clone(), now })
+        same_server(&mut self.system, now)
     }
 
     /// Tells the engine which transactions may have committed before what the slot sends of a
