@@ -232,7 +232,10 @@ impl Part {
         mailbox: &Arc<Mailbox>,
         hands: &mut Hands,
     ) -> Result<(), (Offset, ConsumerError)> {
+        // A note that says so would have the shard ask at once again, and again.
+        self.inline = false;
         while let Step::More = self.run(mailbox, hands)? {}
+        self.inline = true;
         Ok(())
     }
 

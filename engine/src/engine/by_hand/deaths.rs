@@ -228,6 +228,36 @@ fn an_inline_consumer_comes_back_beside_commits_of_others() {
     assert_eq!((hand.flushed(), hand.counters().handled_inline.get()), (4, before + 1));
 }
 
+/// Who is ahead of the stream cannot be handed it inline yet: it waits for its next mail, and its
+/// shard for what comes.
+#[test]
+fn an_inline_consumer_that_cannot_come_back_yet_keeps_nobody_busy() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let seen = Commits::default();
+    let sees = Arc::clone(&seen);
+    let factory = move |_: &Start<'_>| {
+        let seen = Arc::clone(&sees);
+        let handle = move |delivery: &Delivery<'_>, context: &mut Context<'_>| {
+            seen.lock().push(delivery.commit_lsn().as_u64());
+            reports(delivery, context)
+        };
+        Ok(Started::new(Box::new(Handler(handle)), Offset::commit_mark(Lsn::new(3))))
+    };
+    hand.add_with(ConsumerSpec::Inline { factory: Arc::new(factory), ack: Ack::Consumer });
+    hand.run();
+    hand.publish(1..=1);
+    let works =
+        |hand: &mut ByHand| hand.pump.step(hand.now) | hand.sync() | hand.runner.run_one().unwrap();
+    let worked = (0..1_000).take_while(|_| works(&mut hand)).count();
+    assert!(worked < 100, "they go on for {worked} rounds, and nothing comes");
+    hand.publish(2..=4);
+    hand.run();
+    hand.publish(5..=5);
+    hand.settle();
+    assert_eq!((hand.flushed(), &*seen.lock()), (5, &vec![4, 5]));
+}
+
 /// An inline consumer that died comes back by way of a mailbox, and then to its shard (3.2).
 #[test]
 fn an_inline_consumer_that_died_is_its_shards_again() {
