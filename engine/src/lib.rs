@@ -51,6 +51,9 @@
 //! ```
 
 mod catalog;
+#[cfg(all(test, feature = "postgres"))]
+#[path = "../tests/cluster/mod.rs"]
+mod cluster;
 mod consumer;
 mod control;
 mod engine;
@@ -96,7 +99,7 @@ pub use source::postgres::{
 pub use words::{
     ChangeRef, Column, ColumnValue, ColumnsError, Fragment, FragmentError, FragmentLimits, Handle,
     Lsn, Offset, Operation, ParseHandleError, ParseLsnError, ParseOffsetError, Relation, Replica,
-    RowRef, ShapeDefinition, Slot, TableName, TransactionBuilder, Value,
+    RowRef, ServerId, ShapeDefinition, Slot, TableName, TransactionBuilder, Value,
 };
 
 /// README.md's example is compiled and run with the tests.

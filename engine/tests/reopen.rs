@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use support::*;
 use walfan::{
     Ack, Builder, ConsumerSpec, Engine, Event, Handle, Lsn, Offset, OpenError, Publisher, Relation,
-    Start, StartError, Started,
+    ServerId, Start, StartError, Started,
 };
 
 type World = (Engine, Publisher, Arc<Relation>);
@@ -444,4 +444,23 @@ fn c15_a_consumer_that_cannot_be_made_at_the_start_holds_up_nobody() {
         let metrics = world.0.metrics();
         assert_eq!((metrics.deaths, metrics.undeliverable), (3, 1));
     }
+}
+
+/// INV11: whose changes the directory has, and through which, also where nobody was told yet that
+/// they are here.
+#[test]
+fn inv11_the_directory_knows_its_server_and_the_last_commit_that_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = open(dir.path(), small());
+    world.0.add_shape(shape(""), ConsumerSpec::Log).unwrap();
+    assert_eq!((world.0.server(), world.1.committed()), (None, Lsn::ZERO));
+    let timeline = std::num::NonZeroU32::new(3).unwrap();
+    let server = ServerId { system: 7_420_000_000_000_000_001, timeline };
+    world.0.set_server(server).unwrap();
+    publish(&mut world, 1..6);
+    close(world, false);
+    let (engine, publisher, _) = open(dir.path(), small());
+    assert_eq!((engine.server(), publisher.committed()), (Some(server), Lsn::new(5)));
+    assert_eq!(engine.floor(), Lsn::ZERO);
+    engine.shutdown(LONG).unwrap();
 }

@@ -178,7 +178,8 @@ pub enum WaitError {
     Failed(#[from] Failure),
 }
 
-/// A floor that was not raised: the LSN must not be told to the source.
+/// A floor that was not raised, or whose server was not kept: the LSN must not be told to the
+/// source, and nothing of that server published.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FloorRaiseError {

@@ -39,9 +39,10 @@ use crate::run::Pool;
 use crate::shard::Message;
 use crate::snapshot::Door;
 use crate::sync::{AtomicU64, Ordering};
-use crate::words::{Handle, Lsn, Relation, ShapeDefinition};
+use crate::words::{Handle, Lsn, Relation, ServerId, ShapeDefinition};
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Mutex, RwLock};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use threads::Threads;
@@ -150,12 +151,35 @@ impl Engine {
     /// # Errors
     /// When it cannot be made durable, or the engine has failed: then `lsn` must not be told.
     pub fn raise_floor(&self, lsn: Lsn) -> Result<RaisedFloor, FloorRaiseError> {
+        self.write_floor(|floor| floor.raise(lsn))
+    }
+
+    /// The server that the floor is told to, as it was last said; `None` if it never was.
+    pub fn server(&self) -> Option<ServerId> {
+        self.inner.floor.lock().server()
+    }
+
+    /// Says whose changes are published from here on; durable when it returns. An engine that has
+    /// another server's changes, or those of a history that this one does not share, goes on with
+    /// neither (INV11): to be called after [`Engine::server`] was looked at, and whatever the new
+    /// one does not continue was ended.
+    ///
+    /// # Errors
+    /// When it cannot be made durable, or the engine has failed: then nothing may be published.
+    pub fn set_server(&self, server: ServerId) -> Result<(), FloorRaiseError> {
+        self.write_floor(|floor| floor.set_server(server))
+    }
+
+    fn write_floor<T>(
+        &self,
+        write: impl FnOnce(&mut Floor) -> io::Result<T>,
+    ) -> Result<T, FloorRaiseError> {
         let control = &self.inner.control;
         if let Some(cause) = control.state.poisoned() {
             return Err(Failure::Poisoned { cause: cause.to_owned() }.into());
         }
-        self.inner.floor.lock().raise(lsn).map_err(|source| {
-            control.poison(&format!("raising the acknowledgement floor failed: {source}"));
+        write(&mut self.inner.floor.lock()).map_err(|source| {
+            control.poison(&format!("writing the acknowledgement floor failed: {source}"));
             FloorRaiseError::Io { source }
         })
     }
@@ -174,6 +198,15 @@ impl Engine {
     /// Whether what is logged survives a power cut: not with the memory store.
     pub fn is_durable(&self) -> bool {
         self.inner.directory.is_some()
+    }
+}
+
+/// For who has a sync of the floor take its time: none ends until `meanwhile` has.
+#[cfg(all(test, feature = "postgres"))]
+impl Engine {
+    pub(crate) fn while_no_floor_rises<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        let _held = self.inner.floor.lock();
+        meanwhile()
     }
 }
 

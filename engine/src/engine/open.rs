@@ -67,15 +67,15 @@ impl Store {
 pub(super) struct Assembly {
     pub(super) inner: Arc<Inner>,
     pub(super) parts: Parts,
+    pub(super) publisher: Publisher,
 }
 
 /// Starts an engine. The settings are in range.
 pub(super) fn start(builder: &Builder) -> Result<(Engine, Publisher), StartError> {
-    let Assembly { inner, parts } = assemble(builder, Instant::now())?;
+    let Assembly { inner, parts, publisher } = assemble(builder, Instant::now())?;
     let threads = threads::start(&inner.control, &inner.pool, parts);
     // Those that were started before one that was not.
     let threads = threads.inspect_err(|_| inner.control.state.advance(Phase::Ended))?;
-    let publisher = Publisher::new(Arc::clone(&inner));
     Ok((Engine { inner, threads: Mutex::new(Some(threads)) }, publisher))
 }
 
@@ -122,6 +122,7 @@ fn put_together(
 ) -> Result<Assembly, StartError> {
     // The floor is the end of a commit's record, and the next commit may start right there.
     let confirmed = floor.get().previous();
+    let last_commit = stores.iter().map(|store| store.last_commit).max().unwrap_or(Lsn::ZERO);
     let max_handle = stores.iter().filter_map(|store| store.max_handle).max();
     let shapes = stores.iter_mut().map(|store| reopen(builder, std::mem::take(&mut store.shapes)));
     let mut shapes = shapes.collect::<Result<Vec<_>, _>>()?;
@@ -163,11 +164,10 @@ fn put_together(
         doors.push(door);
         syncers.push(syncer);
     }
-    let watch = watch_limits(builder);
-    let watch = Watch::new(watch, watched, pulses, Arc::clone(&control), Arc::clone(&pool), now);
+    let (limits, runners) = (watch_limits(builder), builder.runners);
+    let watch = Watch::new(limits, watched, pulses, Arc::clone(&control), Arc::clone(&pool), now);
     let keeper = catalog.clone().zip(door.clone()).zip(directory.clone());
     let keeper = keeper.map(|(kept, directory)| Keeper::new(gone, kept, directory));
-    let runners = builder.runners;
     let parts = Parts { pumps, syncers, watch, sealer, keeper, retainer, runners, links };
     let inner = Arc::new(Inner {
         control,
@@ -181,7 +181,7 @@ fn put_together(
         directory,
         durable_only: RwLock::new(false),
     });
-    Ok(Assembly { inner, parts })
+    Ok(Assembly { publisher: Publisher::new(Arc::clone(&inner), last_commit), inner, parts })
 }
 
 fn sealer(

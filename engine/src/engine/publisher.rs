@@ -98,7 +98,7 @@ pub struct Publisher {
     /// A transaction that was left half-way when an earlier one began again: shards have its
     /// beginning, so it must come again before a later one.
     interrupted: Option<Lsn>,
-    /// The highest commit whose transaction was published whole.
+    /// The highest commit whose transaction was published whole, or is in the directory.
     committed: Lsn,
 }
 
@@ -114,10 +114,10 @@ struct Open {
 const FRAGMENT_BYTES_MAX: usize = 2 << 30;
 
 impl Publisher {
-    pub(super) fn new(inner: Arc<Inner>) -> Publisher {
+    pub(super) fn new(inner: Arc<Inner>, committed: Lsn) -> Publisher {
         // There is one publisher, so it lies there.
         let parker = inner.control.gate.take_parker().unwrap_or_default();
-        Publisher { inner, parker, open: None, interrupted: None, committed: Lsn::ZERO }
+        Publisher { inner, parker, open: None, interrupted: None, committed }
     }
 
     /// Publishes a fragment; waits while a shard's channel is full, and before a transaction begins
@@ -247,7 +247,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// The highest commit whose transaction was published whole; [`Lsn::ZERO`] if none was.
+    /// The highest commit whose transaction was published whole, by this publisher or, as far as
+    /// that is durable, by the directory's earlier ones; [`Lsn::ZERO`] if there is none.
     pub fn committed(&self) -> Lsn {
         self.committed
     }

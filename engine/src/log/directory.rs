@@ -6,7 +6,7 @@
 
 use super::device::{Folder, Storage};
 use super::files::file_name;
-use super::floor::{FLOOR_BYTES, Floor, FloorError, new_file};
+use super::floor::{FLOOR_BYTES, Floor, FloorError, new_file, was_never_written};
 use super::frame::checksum;
 use super::header::{HEADER_BYTES, Identity};
 use super::recover::RecoverError;
@@ -23,7 +23,7 @@ const LOCK: &str = "LOCK";
 const FLOOR: &str = "floor";
 const SNAPSHOTS: &str = "snapshots";
 const MAGIC: [u8; 8] = *b"walfan-D";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const META_BYTES: usize = 36;
 
 /// Why a directory cannot be opened. Nothing in it was changed.
@@ -213,11 +213,9 @@ fn is_left_over(path: &Path, name: &str, len: u64) -> bool {
     match name {
         LOCK => len == 0,
         META_NEW => len <= META_BYTES as u64,
-        // One that was ever raised differs between its slots.
-        FLOOR if len == FLOOR_BYTES as u64 => fs::read(path.join(name)).is_ok_and(|bytes| {
-            let id_free = |slot: &[u8]| slot.get(..16).map(<[u8]>::to_vec);
-            id_free(&bytes) == bytes.get(4096..).and_then(id_free)
-        }),
+        FLOOR if len == FLOOR_BYTES as u64 => {
+            fs::read(path.join(name)).is_ok_and(|bytes| was_never_written(&bytes))
+        }
         FLOOR => len < FLOOR_BYTES as u64,
         _ => log.is_some() && len <= HEADER_BYTES as u64,
     }

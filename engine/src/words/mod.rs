@@ -7,6 +7,7 @@ mod fragment;
 mod lsn;
 mod offset;
 mod relation;
+mod server;
 mod shape;
 mod touched;
 mod view;
@@ -16,6 +17,7 @@ pub use fragment::{Fragment, FragmentError, FragmentLimits, TransactionBuilder};
 pub use lsn::{Lsn, ParseLsnError};
 pub use offset::{Offset, ParseOffsetError};
 pub use relation::{Column, Relation, TableName};
+pub use server::ServerId;
 pub use shape::{Handle, ParseHandleError, ShapeDefinition, Slot};
 pub use view::{ColumnValue, ColumnsError, Replica};
 

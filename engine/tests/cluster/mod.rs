@@ -91,6 +91,30 @@ impl Cluster {
     /// Stops the server at once, as a crash would, and starts it again.
     pub(crate) fn restart(&mut self) -> io::Result<()> {
         self.stop("immediate")?;
+        self.start_again()
+    }
+
+    /// Stops the server, copies it, its slots included, and starts it again. The copy is promoted:
+    /// it goes on from here on a timeline of its own.
+    pub(crate) fn fork(&mut self) -> io::Result<Cluster> {
+        let tools = Tools::find()?;
+        let directory = tools.make_directory()?;
+        self.stop("fast")?;
+        let copied = tools.run("cp", &["-R", &data(&self.directory), &data(&directory)]);
+        let copied = copied.and_then(|_| self.start_again());
+        let served = copied.and_then(|()| {
+            tools.run("touch", &[&format!("{}/recovery.signal", data(&directory))])?;
+            let mut settings = self.settings.clone();
+            settings.push("restore_command=false".into());
+            let server = tools.serve(&directory, &settings)?;
+            Ok(Cluster { tools, directory: directory.clone(), server, settings })
+        });
+        served.inspect_err(|_| {
+            let _ = std::fs::remove_dir_all(&directory);
+        })
+    }
+
+    fn start_again(&mut self) -> io::Result<()> {
         self.server = self.tools.serve(&self.directory, &self.settings)?;
         Ok(())
     }

@@ -80,10 +80,10 @@ impl ByHand {
     /// One shard and one runner; more of them are the test's to make.
     fn with(builder: Builder) -> ByHand {
         let now = Instant::now();
-        let Assembly { inner, parts } = assemble(&builder.shards(1).runners(1), now).unwrap();
+        let Assembly { inner, parts, publisher } =
+            assemble(&builder.shards(1).runners(1), now).unwrap();
         let Parts { mut pumps, mut syncers, watch, links, keeper, retainer, .. } = parts;
         let runner = Runner::new(Arc::clone(&inner.pool), Arc::clone(&links));
-        let publisher = Publisher::new(Arc::clone(&inner));
         let (pump, syncer) = (pumps.remove(0), syncers.remove(0));
         inner.control.registry.learn(relation(2));
         let watch = Some(watch);

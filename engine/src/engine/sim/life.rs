@@ -56,10 +56,9 @@ impl Life {
             .consumers(find);
         let builder = if sim.naps { builder.lease_max(LEASE_MAX) } else { builder };
         let builder = sim.keeps.settings(builder);
-        let Assembly { inner, parts } =
+        let Assembly { inner, parts, publisher } =
             assemble_simulated(&builder, sim.now, (&sim.disk, &sim.rows), sim.floor)?;
         let Parts { pumps, syncers, watch, runners, links, retainer, .. } = parts;
-        let publisher = Publisher::new(Arc::clone(&inner));
         let mut life = Life {
             inner,
             publisher,

@@ -7,13 +7,10 @@
 
 mod generate;
 
-#[path = "../../../tests/cluster/mod.rs"]
-mod cluster;
-
 use super::error::EvalError;
 use super::{FullRow, Predicate, RowView, WhereError, compile};
+use crate::cluster::{Cluster, Session};
 use crate::words::{Column, Fragment, Lsn, Relation, TableName, TransactionBuilder, Value};
-use cluster::{Cluster, Session};
 use generate::{Generator, TYPES};
 use std::sync::Arc;
 

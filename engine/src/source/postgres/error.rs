@@ -115,27 +115,27 @@ pub enum PostgresError {
         /// The server's words.
         cause: String,
     },
-    /// The server is not the one that the engine's data came from, or it was restored.
+    /// The server was restored, or a standby was promoted that had not received everything.
     #[error(
-        "the server's WAL ends at {server}, but the engine has flushed commits through {flushed}: \
-         it is another server, or one that was restored; start with an empty data directory"
+        "the server's WAL ends at {server}, but the engine has what it sent through {reached}: it \
+         was restored, or it is a standby that was behind; start with an empty data directory"
     )]
     ServerBehind {
         /// The end of the server's WAL.
         server: Lsn,
-        /// The engine's flushed LSN.
-        flushed: Lsn,
+        /// The last commit that the engine was sent, or the acknowledgement floor.
+        reached: Lsn,
     },
-    /// While the source ran, the connection went to another server.
+    /// The connection leads to another server than the one whose changes the engine has.
     #[error(
-        "the server's system identifier was {before} and is {now}: the connection leads to another \
-         server; restore the way to the first one, or start with an empty data directory"
+        "the server's system identifier is {now}, but the engine has changes of {before}: it is \
+         another server; restore the way to the first one, or start with an empty data directory"
     )]
     OtherServer {
-        /// The identifier at start.
-        before: String,
+        /// The identifier of the server that the engine was fed from.
+        before: u64,
         /// The identifier now.
-        now: String,
+        now: u64,
     },
     /// A shape counts on a log that a power cut would erase (R14).
     #[error(

@@ -2,7 +2,7 @@
 //! growing pauses, while trying again can help.
 
 use super::config::PostgresConfig;
-use super::continuity::{Continuity, Positions, same_server};
+use super::continuity::{Continuity, Positions};
 use super::error::{PostgresError, one_line};
 use super::floor::Floor;
 use super::link::Link;
@@ -10,10 +10,12 @@ use super::setup::{Prepared, Server};
 use super::status::PostgresState;
 use super::stream::{Pump, Stream};
 use crate::engine::Engine;
+use crate::words::{Lsn, ServerId};
 use crossbeam_channel::Sender;
 use pg_walstream::PgReplicationConnection;
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,8 +30,6 @@ const STATUS_PER_TIMEOUT: u32 = 3;
 pub(super) struct Run {
     pub(super) pump: Pump,
     pub(super) config: PostgresConfig,
-    /// The server's identity at the first connection.
-    pub(super) system: Option<String>,
     /// The tables, by OID, whose earlier transactions the engine was told of.
     pub(super) told: Option<BTreeSet<u32>>,
 }
@@ -110,9 +110,9 @@ impl Run {
         let mut server = Server::connect(&self.config).await?;
         server.check_wal_level().await?;
         let mut connection = self.replication(&mut server).await?;
-        self.identify(&mut connection).await?;
+        let (now, history) = self.identify(&mut connection).await?;
         let prepared = server.prepare(&self.config).await?;
-        let continuity = self.continuity(&prepared)?;
+        let continuity = self.continuity(&prepared, now, history)?;
         let is_kept = continuity == Continuity::Kept;
         // First: whoever adds shapes while others are ended is told.
         self.tell_earlier(&mut server, &prepared, is_kept).await?;
@@ -121,7 +121,7 @@ impl Run {
             self.break_continuity(cause).await?;
         }
         let start = prepared.slot.start();
-        let floor = self.join(&prepared).await?;
+        let floor = self.join(&prepared, now).await?;
         let options = [
             ("proto_version", "1"),
             (
@@ -160,15 +160,28 @@ impl Run {
         }
     }
 
+    /// Which server it is; if it is on another timeline than before, that one's history too.
     async fn identify(
-        &mut self,
+        &self,
         connection: &mut PgReplicationConnection,
-    ) -> Result<(), PostgresError> {
-        let identity = connection.identify_system_async().await;
-        let identity =
-            identity.map_err(|error| PostgresError::stream(&error, &self.config.slot))?;
-        let now = identity.get_value(0, 0).unwrap_or_default();
-        same_server(&mut self.system, now)
+    ) -> Result<(ServerId, String), PostgresError> {
+        let failed = |error| PostgresError::stream(&error, &self.config.slot);
+        let identity = connection.identify_system_async().await.map_err(failed)?;
+        let number = |column| identity.get_value(0, column);
+        let server = number(0).zip(number(1)).and_then(|(system, timeline)| {
+            Some(ServerId { system: system.parse().ok()?, timeline: timeline.parse().ok()? })
+        });
+        let action = "identify the server";
+        let cause = || "no answer".into();
+        let now = server.ok_or_else(|| PostgresError::Statement { action, cause: cause() })?;
+        let changed = self.pump.engine.server().is_some_and(|before| before != now);
+        // The first timeline has no history.
+        if !changed || now.timeline == NonZeroU32::MIN {
+            return Ok((now, String::new()));
+        }
+        let ask = format!("TIMELINE_HISTORY {}", now.timeline);
+        let history = connection.exec_async(&ask).await.map_err(failed)?;
+        Ok((now, history.get_value(0, 1).unwrap_or_default()))
     }
 
     /// Tells the engine which transactions may have committed before what the slot sends of a
@@ -192,19 +205,29 @@ impl Run {
     }
 
     /// Whether anything is missing.
-    fn continuity(&self, prepared: &Prepared) -> Result<Continuity, PostgresError> {
-        let engine = &self.pump.engine;
+    fn continuity(
+        &self,
+        prepared: &Prepared,
+        now: ServerId,
+        history: String,
+    ) -> Result<Continuity, PostgresError> {
+        let Pump { engine, publisher, .. } = &self.pump;
         let positions = Positions {
+            before: engine.server(),
             floor: engine.floor(),
-            flushed: engine.flushed_lsn(),
+            last_commit: publisher.committed().max(publisher.unfinished().unwrap_or(Lsn::ZERO)),
+            now,
+            history,
             slot: prepared.slot,
             wal_end: prepared.wal_end,
         };
         match positions.judge() {
-            Continuity::ServerBehind => Err(PostgresError::ServerBehind {
-                server: positions.wal_end,
-                flushed: positions.flushed,
-            }),
+            Continuity::OtherServer { before } => {
+                Err(PostgresError::OtherServer { before, now: now.system })
+            }
+            Continuity::ServerBehind { reached } => {
+                Err(PostgresError::ServerBehind { server: positions.wal_end, reached })
+            }
             continuity => Ok(continuity),
         }
     }
@@ -228,11 +251,12 @@ impl Run {
         outcome.map_err(thread)?.map_err(failed)
     }
 
-    /// Makes the engine and the machines ready for what the slot sends. The floor rises to the
-    /// slot's position first: whoever finds the slot beyond it later knows that somebody else moved
-    /// it.
-    async fn join(&mut self, prepared: &Prepared) -> Result<Floor, PostgresError> {
+    /// Makes the engine and the machines ready for what the slot sends. The engine knows the server
+    /// first, and the floor rises to the slot's position: whoever comes to another one later, or
+    /// finds the slot beyond the floor, knows that this is not what was left.
+    async fn join(&mut self, prepared: &Prepared, now: ServerId) -> Result<Floor, PostgresError> {
         let start = prepared.slot.start();
+        self.wait_for_engine(move |engine| engine.set_server(now)).await?;
         let floor = Floor::raised_to(start, Arc::clone(&self.pump.engine)).await?;
         for table in &prepared.tables {
             self.pump.engine.learn(Arc::clone(&table.relation));

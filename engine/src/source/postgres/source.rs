@@ -65,7 +65,7 @@ impl PostgresSource {
             outbox: VecDeque::new(),
             transactions: 0,
         };
-        let run = Run { pump, config, system: None, told: None };
+        let run = Run { pump, config, told: None };
         let (sender, started) = crossbeam_channel::bounded(1);
         let thread = std::thread::Builder::new()
             .name("walfan-postgres".into())

@@ -216,3 +216,6 @@ impl Pump {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
