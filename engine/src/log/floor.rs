@@ -122,7 +122,8 @@ impl Floor {
         let writes = self.writes + 1;
         if let Some(file) = &self.file {
             self.failed = true;
-            file.write_all_at(&slot_bytes(writes, told, self.seed), writes % 2 * SLOT_STRIDE)?;
+            let slot = self.writes % 2;
+            file.write_all_at(&slot_bytes(writes, told, self.seed), slot * SLOT_STRIDE)?;
             file.sync_data()?;
             self.failed = false;
         }
@@ -195,7 +196,7 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for at in 0..SLOT_BYTES {
             let mut torn = whole.clone();
-            torn[(floor.writes % 2 * SLOT_STRIDE) as usize + at] ^= 1;
+            torn[((floor.writes - 1) % 2 * SLOT_STRIDE) as usize + at] ^= 1;
             std::fs::write(&path, torn).unwrap();
             let mut floor = Floor::open(&path, 7).unwrap();
             assert_eq!(floor.get(), Lsn::new(9), "byte {at}");
