@@ -5,12 +5,12 @@ use std::num::NonZeroU32;
 
 /// A database cluster, and the line of its history that it is on. An LSN names a position only
 /// together with these: another cluster's is another log, and a server that was promoted or
-/// restored leaves what came after the fork behind.
+/// restored may have left a part of it behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerId {
     /// Postgres's system identifier: drawn when the cluster is made, the same in all its copies.
     pub system: u64,
-    /// The timeline; a promotion and a restore begin a new one.
+    /// The timeline; a promotion and a restore to a point in time begin a new one.
     pub timeline: NonZeroU32,
 }
 

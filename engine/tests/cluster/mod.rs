@@ -105,7 +105,8 @@ impl Cluster {
         let served = copied.and_then(|()| {
             tools.run("touch", &[&format!("{}/recovery.signal", data(&directory))])?;
             let mut settings = self.settings.clone();
-            settings.push("restore_command=false".into());
+            // Nobody is let in before it has been promoted.
+            settings.extend(["restore_command=false".into(), "hot_standby=off".into()]);
             let server = tools.serve(&directory, &settings)?;
             Ok(Cluster { tools, directory: directory.clone(), server, settings })
         });

@@ -35,6 +35,8 @@ type Ran = (Runner, Result<(), LogError>);
 /// A runner that hangs in a handler. Its thread ends with it.
 pub(super) struct Napper {
     handle: Handle,
+    /// Its shape was there: its consumer may run before that is durable.
+    was_there: bool,
     since: Instant,
     /// When the watch looked first and last.
     looked: Option<(Instant, Instant)>,
@@ -98,6 +100,7 @@ impl Sim {
         let since = self.now;
         let mut napper = Napper {
             handle: Handle::new(0),
+            was_there: false,
             since,
             looked: None,
             goes_on: Some(wakes),
@@ -106,6 +109,7 @@ impl Sim {
         if let Some(handle) = hung.recv().expect("it says when it is done") {
             self.outcome.naps += 1;
             napper.handle = handle;
+            napper.was_there = self.life().inner.control.registry.place(handle).is_some();
             return self.life().naps.push(napper);
         }
         self.world.nap.lock().take();
@@ -152,7 +156,7 @@ impl Sim {
             }
             assert!(registry.place(nap.handle).is_none(), "{} hangs, and lives", nap.handle);
         }
-        let late = registry.place(nap.handle).is_none();
+        let late = nap.was_there && registry.place(nap.handle).is_none();
         self.outcome.overslept += u64::from(late);
         let ran = nap.wake(Some(late));
         self.ran(ran);

@@ -17,8 +17,8 @@ fn seeds_that_failed_once() {
     // A shape's log was cut between its end and that end's record; and the simulator took for known
     // what came in an earlier life alone. And health was green while the flushed LSN was held by
     // what an earlier life had left. And who owed as it was taken back inline was seen to owe for
-    // ever.
-    for seed in [501_816, 698_098, 27, 4_053, 200] {
+    // ever. And a consumer that hung before its shape was durably there was taken for ended.
+    for seed in [501_816, 698_098, 27, 4_053, 200, 1_004_731] {
         simulate(seed).unwrap_or_else(|failure| panic!("{failure}"));
     }
 }

@@ -117,8 +117,8 @@ pub enum PostgresError {
     },
     /// The server was restored, or a standby was promoted that had not received everything.
     #[error(
-        "the server's WAL ends at {server}, but the engine has what it sent through {reached}: it \
-         was restored, or it is a standby that was behind; start with an empty data directory"
+        "the server's WAL ends at {server}, but the engine is at {reached}: it was restored, or \
+         it is a standby that was behind; start with an empty data directory"
     )]
     ServerBehind {
         /// The end of the server's WAL.
@@ -126,13 +126,13 @@ pub enum PostgresError {
         /// The last commit that the engine was sent, or the acknowledgement floor.
         reached: Lsn,
     },
-    /// The connection leads to another server than the one whose changes the engine has.
+    /// The connection leads to another server than the one that the engine belongs to.
     #[error(
-        "the server's system identifier is {now}, but the engine has changes of {before}: it is \
+        "the server's system identifier is {now}, but the engine belongs to {before}: it is \
          another server; restore the way to the first one, or start with an empty data directory"
     )]
     OtherServer {
-        /// The identifier of the server that the engine was fed from.
+        /// The identifier of the server that it was connected to first.
         before: u64,
         /// The identifier now.
         now: u64,

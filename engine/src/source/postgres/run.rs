@@ -171,17 +171,17 @@ impl Run {
         let server = number(0).zip(number(1)).and_then(|(system, timeline)| {
             Some(ServerId { system: system.parse().ok()?, timeline: timeline.parse().ok()? })
         });
-        let action = "identify the server";
-        let cause = || "no answer".into();
-        let now = server.ok_or_else(|| PostgresError::Statement { action, cause: cause() })?;
-        let changed = self.pump.engine.server().is_some_and(|before| before != now);
+        let silent = |action| PostgresError::Statement { action, cause: "no answer".into() };
+        let now = server.ok_or_else(|| silent("identify the server"))?;
+        let forked = |before: ServerId| before.system == now.system && before != now;
         // The first timeline has no history.
-        if !changed || now.timeline == NonZeroU32::MIN {
+        let has_history = now.timeline > NonZeroU32::MIN;
+        if !(has_history && self.pump.engine.server().is_some_and(forked)) {
             return Ok((now, String::new()));
         }
         let ask = format!("TIMELINE_HISTORY {}", now.timeline);
         let history = connection.exec_async(&ask).await.map_err(failed)?;
-        Ok((now, history.get_value(0, 1).unwrap_or_default()))
+        Ok((now, history.get_value(0, 1).ok_or_else(|| silent("read the timeline's history"))?))
     }
 
     /// Tells the engine which transactions may have committed before what the slot sends of a
