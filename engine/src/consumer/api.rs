@@ -112,7 +112,8 @@ pub struct Started {
 impl Started {
     /// `consumer` has everything through `resume` (durably, where it owns its acknowledgement) and
     /// goes on after it. A resume offset is a report (R9): one above the last report moves the
-    /// flushed mark, one below takes it back.
+    /// flushed mark, one below takes it back. One below where the shape's log begins by now
+    /// invalidates the shape.
     pub fn new(consumer: Box<dyn Consumer>, resume: Offset) -> Started {
         Started { consumer, resume }
     }

@@ -134,7 +134,8 @@ impl SimulatedDisk {
                 state.names_then = vec![state.names.clone()];
             }
             1 => bytes.truncate(at),
-            _ => bytes[at] ^= 1 << draw(8),
+            // A power cut may have left nothing of it.
+            _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << draw(8)),
         }
         state.files[*id].synced = state.files[*id].bytes.len();
         true

@@ -98,6 +98,8 @@ impl Sim {
         self.end_slow_sync();
         while self.hangs() {
             self.come_back();
+            // A shard's thread that hung has gone on, and may have given up who comes back next.
+            self.check();
         }
         let last = self.world.transactions.last().unwrap().commit;
         for round in 0.. {

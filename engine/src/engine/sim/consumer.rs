@@ -483,9 +483,11 @@ impl Seen {
     }
 
     /// Whether what it needs may be cut off: the flushed LSN does not wait for it, or has not
-    /// always done so.
+    /// always done so, or its rows show what was cut beyond its last report (`begins_after` sees
+    /// to that), which a later life of the process cannot know (R9).
     fn is_cut_off(&self) -> bool {
-        let is_owed = self.spec.ack == Ack::Consumer && self.start.commit > self.passed;
+        let was_owed = self.passed.next()..=self.reported;
+        let is_owed = self.spec.ack == Ack::Consumer && was_owed.contains(&self.start.commit);
         self.spec.runs != Runs::Nowhere && self.start > self.first && !is_owed
     }
 

@@ -17,8 +17,11 @@ fn seeds_that_failed_once() {
     // A shape's log was cut between its end and that end's record; and the simulator took for known
     // what came in an earlier life alone. And health was green while the flushed LSN was held by
     // what an earlier life had left. And who owed as it was taken back inline was seen to owe for
-    // ever. And a consumer that hung before its shape was durably there was taken for ended.
-    for seed in [501_816, 698_098, 27, 4_053, 200, 1_004_731] {
+    // ever. And a consumer that hung before its shape was durably there was taken for ended. And a
+    // consumer that its rows had spared what was cut was taken for one that lost nothing.
+    // And what a power cut had left empty was to be spoilt. And who answered was not known to have
+    // been given up just before.
+    for seed in [501_816, 698_098, 27, 4_053, 200, 1_004_731, 1_088_116, 1_016_319, 1_050_457] {
         simulate(seed).unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
