@@ -36,6 +36,8 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     pub(super) opened: bool,
+    /// Through which transaction, counted from the first one of all.
+    pub(super) published: u64,
     pub(super) flushed: u64,
     pub(super) wedged: u64,
     pub(super) handles: Option<Vec<u64>>,
@@ -73,7 +75,10 @@ impl Ledger {
             }
             Said::Refused { cause } => self.life.refused = Some(cause),
             Said::Added { handles } => self.life.handles = Some(handles),
-            Said::Published { transactions } => self.published = self.published.max(transactions),
+            Said::Published { transactions } => {
+                self.life.published = transactions;
+                self.published = self.published.max(transactions);
+            }
             Said::Flushed { lsn } => {
                 if lsn < self.life.flushed {
                     let before = Lsn::new(self.life.flushed);

@@ -186,7 +186,8 @@ impl<'a> Round<'a> {
         let load = self.ordinary();
         let life = self.start(Task::Load(load))?;
         self.run_for(&life, 1, 350)?;
-        let published = self.ledger.published;
+        // An earlier life that was killed may have come further.
+        let published = self.ledger.life.published;
         let Stopped { flushed, owing, wedged, .. } = self.stop(life)?;
         let last = published.checked_sub(1).map_or(0, |last| Workload::lsn(last).as_u64());
         if owing == 0 && flushed.iter().any(|flushed| *flushed < last) {
