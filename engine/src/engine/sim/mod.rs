@@ -307,6 +307,8 @@ impl Sim {
             self.outcome.spoilt += u64::from(self.disk.spoil_index(|end| rng.below(end)));
         }
         self.open();
+        // What an earlier life left owed stands still from here on.
+        self.check_health();
         let life = self.life.as_ref().unwrap();
         for (handle, known) in &mut self.shapes {
             let lives = life.inner.control.registry.place(*handle);

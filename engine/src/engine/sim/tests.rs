@@ -20,8 +20,10 @@ fn seeds_that_failed_once() {
     // ever. And a consumer that hung before its shape was durably there was taken for ended. And a
     // consumer that its rows had spared what was cut was taken for one that lost nothing.
     // And what a power cut had left empty was to be spoilt. And who answered was not known to have
-    // been given up just before.
-    for seed in [501_816, 698_098, 27, 4_053, 200, 1_004_731, 1_088_116, 1_016_319, 1_050_457] {
+    // been given up just before. And what a new life found owed was seen only at the first look.
+    for seed in
+        [501_816, 698_098, 27, 4_053, 200, 1_004_731, 1_088_116, 1_016_319, 1_050_457, 1_064_787]
+    {
         simulate(seed).unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
