@@ -162,7 +162,9 @@ fn pump_shard(control: &Control, mut pump: Pump) -> ShardEnd {
         if pump.is_done(now) || control.state.poisoned().is_some() {
             return pump.finish();
         }
-        if !worked {
+        if worked {
+            pump.keep_pace();
+        } else {
             pump.sleep();
         }
     }

@@ -1,6 +1,7 @@
 //! Run: the pool of runner threads' work: which consumer runs where and when. Who owes what is the
 //! shards' affair.
 
+mod bell;
 mod pool;
 mod runner;
 mod watch;

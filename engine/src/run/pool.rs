@@ -1,14 +1,13 @@
 //! Pool: the queues between shards and runners. Wakes come in batches, everything stays stealable,
 //! and factories, replays and drops have a lane of their own that goes first.
 
+use super::bell::Bell;
 use super::runner::RunnerShared;
 use crate::consumer::{Factory, Foreign, Mail, Mailbox, Part, Seat, Tally, drop_contained};
 use crate::feed::Feeder;
-use crate::sync::{AtomicUsize, Ordering, fence};
 use crate::words::{Lsn, Offset};
 use crossbeam::deque::{Injector, Steal, Stealer, Worker};
-use crossbeam::utils::CachePadded;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use parking_lot::RwLock;
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +16,13 @@ use std::time::Duration;
 /// How long a runner without work sleeps before it looks again by itself. No wake is lost; this
 /// bounds what a bug in that claim would cost.
 const REST: Duration = Duration::from_millis(500);
+
+/// Batches that may wait for each runner before shards wait for the runners. What a shard has sent
+/// is in the cache still when a runner comes to it, and consumers have flushed one wave before the
+/// next has gone out: without a bound the flushed LSN moves only once for all that is in flight.
+const BACKLOG_PER_RUNNER: usize = 1;
+/// How long a shard waits for runners that do not come near.
+const BREATH: Duration = Duration::from_millis(2);
 
 /// A consumer to be made.
 pub(crate) struct StartJob {
@@ -42,10 +48,12 @@ pub(crate) struct Pool {
     batches: Injector<Vec<Arc<Mailbox>>>,
     /// Written when a runner starts or ends; read by runners that found nothing else to do.
     roster: RwLock<Roster>,
-    /// Runners that look for work a last time, or sleep.
-    idle: CachePadded<AtomicUsize>,
-    bell: Sender<()>,
-    rest: Receiver<()>,
+    /// Runners that find no work.
+    runners: Bell,
+    /// Shards that find the runners far behind.
+    shards: Bell,
+    /// So many batches are that.
+    backlog_max: usize,
     pub(super) feeders: Box<[Seat<Feeder>]>,
 }
 
@@ -68,14 +76,12 @@ struct Enrolled {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("idle", &self.idle).finish_non_exhaustive()
+        f.debug_struct("Pool").field("runners", &self.runners).finish_non_exhaustive()
     }
 }
 
 impl Pool {
     pub(crate) fn new(feeders: Vec<Feeder>, runners: usize) -> Pool {
-        // One ring a runner is enough: more would wake nobody else.
-        let (bell, rest) = crossbeam_channel::bounded(runners.max(1));
         let seated = |feeder| {
             let seat = Seat::empty();
             let none = seat.park(Box::new(feeder));
@@ -86,9 +92,9 @@ impl Pool {
             urgent: Injector::new(),
             batches: Injector::new(),
             roster: RwLock::default(),
-            idle: CachePadded::default(),
-            bell,
-            rest,
+            runners: Bell::new(runners),
+            shards: Bell::new(feeders.len()),
+            backlog_max: BACKLOG_PER_RUNNER * runners,
             feeders: feeders.into_iter().map(seated).collect(),
         }
     }
@@ -142,8 +148,7 @@ impl Pool {
 
     /// Whether no runner is idle: what waits, waits for the engine and not for a consumer (R17).
     pub(crate) fn is_busy(&self) -> bool {
-        // Relaxed: a hint.
-        self.idle.load(Ordering::Relaxed) == 0
+        !self.runners.is_rested()
     }
 
     /// Queues mailboxes whose seats were notified.
@@ -186,42 +191,29 @@ impl Pool {
 
     /// Wakes a runner, if one rests.
     pub(crate) fn ring(&self) {
-        if self.is_rested_in(|| fence(Ordering::SeqCst)) {
-            // Full: as many wakes as there are runners are on their way.
-            let _ = self.bell.try_send(());
-        }
-    }
-
-    /// Whether a runner rests. The barrier is an argument so that a model can show what it is for.
-    fn is_rested_in(&self, barrier: impl FnOnce()) -> bool {
-        // Pairs with the fence in `say_resting`: either the runner's last look finds what was
-        // pushed, or this load sees that it rests.
-        barrier();
-        // Relaxed: the fence orders it.
-        self.idle.load(Ordering::Relaxed) > 0
+        self.runners.ring();
     }
 
     /// Wakes all runners, to look at the engine's state.
     pub(crate) fn ring_all(&self) {
-        while self.bell.try_send(()).is_ok() {}
+        self.runners.ring_all();
     }
 
-    /// Sleeps until there is work; `look` is asked a last time before.
+    /// A runner sleeps until there is work; `look` is asked a last time before.
     pub(crate) fn rest(&self, look: impl FnOnce() -> bool) {
-        self.say_resting();
-        if !look() {
-            // A time-out is no error: look again.
-            let _ = self.rest.recv_timeout(REST);
-        }
-        self.idle.fetch_sub(1, Ordering::Relaxed);
+        // A time-out is no error: look again.
+        let _found = self.runners.rest(REST, look);
     }
 
-    /// From here on each `ring` rings. Then look, and sleep only if there is nothing.
-    fn say_resting(&self) {
-        // Relaxed: the fence orders it.
-        self.idle.fetch_add(1, Ordering::Relaxed);
-        // Pairs with the fence in `is_rested_in`.
-        fence(Ordering::SeqCst);
+    /// A shard that wants to send more sleeps until the runners have little left to do, but not for
+    /// long. False: they have not come near.
+    pub(crate) fn await_runners(&self) -> bool {
+        // A ring may be one for a shard that has gone on: then this one goes on a slice too early.
+        !self.has_backlog() || self.shards.rest(BREATH, || !self.has_backlog())
+    }
+
+    fn has_backlog(&self) -> bool {
+        self.batches.len() > self.backlog_max
     }
 
     pub(super) fn has_work(&self) -> bool {
@@ -237,6 +229,10 @@ impl Pool {
     /// Fills `local` with a batch, or takes from another runner.
     pub(super) fn steal_run(&self, local: &Worker<Arc<Mailbox>>) -> Option<Arc<Mailbox>> {
         if let Some(batch) = steal(|| self.batches.steal()) {
+            if !self.has_backlog() {
+                // One of them; the next batch that is taken wakes another.
+                self.shards.ring();
+            }
             batch.into_iter().for_each(|mailbox| local.push(mailbox));
             if !local.is_empty() {
                 return local.pop();
@@ -270,38 +266,41 @@ fn steal<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     }
 }
 
-#[cfg(all(test, loom))]
-mod models {
+#[cfg(all(test, not(loom)))]
+mod tests {
     use super::*;
-    use crate::sync::{AtomicBool, model};
+    use std::thread;
 
-    /// Two push at once while a runner goes to rest. A flag stands for each queue.
-    fn push_and_rest(barrier: fn()) {
-        model::check(move || {
-            let pool = Arc::new(Pool::new(Vec::new(), 1));
-            let queues = Arc::new([0, 1].map(|_| AtomicBool::new(false)));
-            let pushers = [0, 1].map(|queue| {
-                let (pool, queues) = (Arc::clone(&pool), Arc::clone(&queues));
-                model::spawn(move || {
-                    queues[queue].store(true, Ordering::Relaxed);
-                    pool.is_rested_in(barrier)
-                })
+    /// Batches count, whatever they hold.
+    fn pool_with(batches: usize) -> Pool {
+        let pool = Pool::new(Vec::new(), 1);
+        (0..batches).for_each(|_| pool.run_batch(Vec::new()));
+        pool
+    }
+
+    #[test]
+    fn a_shard_does_not_wait_for_runners_that_are_near() {
+        let pool = pool_with(BACKLOG_PER_RUNNER);
+        assert!(!pool.has_backlog() && pool.await_runners());
+    }
+
+    #[test]
+    fn a_shard_waits_for_runners_that_are_far_behind_and_come_nearer() {
+        let pool = pool_with(BACKLOG_PER_RUNNER + 2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let local = Worker::new_fifo();
+                (0..2).for_each(|_| assert!(pool.steal_run(&local).is_none()));
             });
-            pool.say_resting();
-            let found = queues.iter().any(|queue| queue.load(Ordering::Relaxed));
-            let rung = pushers.map(|pusher| pusher.join().unwrap());
-            assert!(found || rung.contains(&true), "all rest, and there is work");
+            while !pool.await_runners() {}
         });
+        assert_eq!(pool.batches.len(), BACKLOG_PER_RUNNER);
     }
 
     #[test]
-    fn loom_a_runner_that_goes_to_rest_is_woken_or_finds_the_work() {
-        push_and_rest(|| fence(Ordering::SeqCst));
-    }
-
-    #[test]
-    #[should_panic(expected = "all rest, and there is work")]
-    fn loom_without_the_fence_all_runners_rest_on_work() {
-        push_and_rest(|| ());
+    fn a_shard_goes_on_where_they_do_not() {
+        let pool = pool_with(BACKLOG_PER_RUNNER + 1);
+        assert!(!pool.await_runners());
+        assert!(!pool.shards.is_rested());
     }
 }

@@ -17,38 +17,61 @@ pub(super) struct Batch<'a> {
     mail: Mail,
 }
 
+/// What of a wave a slot gets at once.
+pub(super) enum Step<'a> {
+    Batch(Batch<'a>),
+    Turn(&'a Turn<'a>),
+}
+
+/// A wave's turns, in order, as many of them in batches as can be.
+pub(super) fn steps<'a>(mut turns: &'a [Turn<'a>]) -> Vec<Step<'a>> {
+    let mut steps = Vec::with_capacity(turns.len());
+    while let [first, rest @ ..] = turns {
+        let batch = Batch::first_of(turns);
+        turns = batch.as_ref().map_or(rest, |batch| &turns[batch.parcels.len()..]);
+        steps.push(batch.map_or(Step::Turn(first), Step::Batch));
+    }
+    steps
+}
+
 impl<'a> Batch<'a> {
-    /// The turns of a wave as a batch, if they are one.
-    pub(super) fn of(turns: &'a [Turn<'a>]) -> Option<Batch<'a>> {
-        if !(2..=Mail::FRAGMENTS_MAX).contains(&turns.len()) {
-            return None;
-        }
+    /// As many turns as are one, from the first on.
+    fn first_of(turns: &'a [Turn<'a>]) -> Option<Batch<'a>> {
         let leg = only_leg(turns.first()?)?;
         let mail = leg.parcel.mail;
         let mut parcels = Vec::with_capacity(turns.len());
-        for (turn, number) in turns.iter().zip(0..) {
-            let next = only_leg(turn)?;
-            let same = next.set == leg.set && next.slots == leg.slots;
-            if !same || next.parcel.mail != mail.after(number) {
-                return None;
-            }
+        for (turn, number) in turns.iter().zip(0..).take(Mail::FRAGMENTS_MAX) {
+            let is_like = |next: &&Leg<'_>| {
+                let same = next.set == leg.set && next.slots == leg.slots;
+                same && next.parcel.mail == mail.after(number)
+            };
+            let Some(next) = only_leg(turn).filter(is_like) else { break };
             parcels.push(next.parcel);
         }
-        Some(Batch { mail: mail.repeated(turns.len()), parcels, leg })
+        let count = parcels.len();
+        (count > 1).then(|| Batch { mail: mail.repeated(count), parcels, leg })
     }
 }
 
-/// The turn's only change and who gets it, if that completes the transaction.
+/// The transaction's only change and who gets it, if the turn is a whole one.
 fn only_leg<'a>(turn: &'a Turn<'a>) -> Option<&'a Leg<'a>> {
     match turn.legs.as_slice() {
-        [leg] if leg.parcel.given.commits => Some(leg),
+        [leg] if turn.fragment.begins() && leg.parcel.given.commits => Some(leg),
         _ => None,
     }
 }
 
 impl Fanout<'_> {
+    /// Makes those deliveries of a step that go to slots in `tile`; `marks` as for a turn.
+    pub(super) fn run(&mut self, step: &Step<'_>, tile: &RangeInclusive<u32>, marks: bool) {
+        match step {
+            Step::Batch(batch) => self.run_batch(batch, tile),
+            Step::Turn(turn) => self.run_turn(turn, tile, marks && turn.fragment.commits()),
+        }
+    }
+
     /// Makes those deliveries of a batch that go to slots in `tile`.
-    pub(super) fn run_batch(&mut self, batch: &Batch<'_>, tile: &RangeInclusive<u32>) {
+    fn run_batch(&mut self, batch: &Batch<'_>, tile: &RangeInclusive<u32>) {
         let Fanout { slots, desk } = self;
         let given = &batch.leg.parcel.given;
         desk.begin();
@@ -61,7 +84,10 @@ impl Fanout<'_> {
 impl Desk<'_> {
     #[inline]
     fn deliver_batch(&mut self, slot: Slot, entry: &mut Entry, batch: &Batch<'_>) {
-        debug_assert!(!entry.open, "a wave of several fragments has whole transactions");
+        debug_assert!(
+            !entry.open,
+            "each of a batch is a whole transaction, and so is what came before"
+        );
         let mut parcels = &batch.parcels[..];
         match entry.port {
             // Some of it may be hidden.

@@ -141,21 +141,9 @@ impl Counts {
 }
 
 impl Fanout<'_> {
-    /// Makes those deliveries of turns that go to slots in `tile`. `marks`: these are the last ones
-    /// of theirs.
-    pub(super) fn run_turns(
-        &mut self,
-        turns: &[Turn<'_>],
-        tile: &RangeInclusive<u32>,
-        marks: bool,
-    ) {
-        for turn in turns {
-            self.run(turn, tile, marks && turn.fragment.commits());
-        }
-    }
-
-    /// `marks`: these are the last of a transaction.
-    fn run(&mut self, turn: &Turn<'_>, tile: &RangeInclusive<u32>, marks: bool) {
+    /// Makes those deliveries of a turn that go to slots in `tile`. `marks`: these are the last
+    /// ones of a transaction.
+    pub(super) fn run_turn(&mut self, turn: &Turn<'_>, tile: &RangeInclusive<u32>, marks: bool) {
         let Fanout { slots, desk } = self;
         for leg in &turn.legs {
             desk.begin();

@@ -19,6 +19,7 @@ mod stream;
 mod tables;
 mod wakes;
 mod wave;
+mod whole;
 mod xids;
 
 pub(crate) use message::{
@@ -49,6 +50,7 @@ use stream::Stream;
 use tables::Tables;
 use wakes::Wakes;
 use wave::Wave;
+use whole::Held;
 
 /// What a shard shares with the rest of its engine.
 #[derive(Clone)]
@@ -92,6 +94,7 @@ pub(crate) struct Shard {
     wakes: Wakes,
     hands: Hands,
     wave: Wave,
+    held: Held,
     /// A buffer that is kept: what was marked.
     marked: Vec<Slot>,
     /// Shapes that were given their initial rows and whose consumers have not had all yet that was

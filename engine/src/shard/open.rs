@@ -9,6 +9,7 @@ use super::stream::Stream;
 use super::tables::Tables;
 use super::wakes::Wakes;
 use super::wave::Wave;
+use super::whole::Held;
 use super::{Shard, Surroundings, Trackers};
 use crate::consumer::{Ack, Hands, Pulse, ShardLink};
 use crate::flush::{Owed, Tracker};
@@ -103,6 +104,7 @@ impl Shard {
             wakes: Wakes::default(),
             hands: Hands::new(shards, pulse),
             wave: Wave::default(),
+            held: Held::default(),
             marked: Vec::new(),
             swept: 0,
             stopping: None,

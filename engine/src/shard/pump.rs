@@ -15,6 +15,10 @@ const MESSAGES_MAX: usize = 16;
 const TICK: Duration = Duration::from_millis(100);
 const TICK_IN_NEED: Duration = Duration::from_millis(5);
 
+/// Slices that go out without a wait after one that was in vain. A wave to 150,000 mailboxes has
+/// some 150, and so takes a thirtieth of a second longer where the runners do nothing at all.
+const HURRIES: u32 = 8;
+
 /// Where things come from.
 pub(crate) struct Inbox {
     pub(crate) messages: Receiver<Message>,
@@ -29,11 +33,13 @@ pub(crate) struct Pump {
     shard: Shard,
     inbox: Inbox,
     ticked: Instant,
+    /// So many times it does not wait for its runners.
+    hurries: u32,
 }
 
 impl Pump {
     pub(crate) fn new(shard: Shard, inbox: Inbox, now: Instant) -> Pump {
-        Pump { shard, inbox, ticked: now }
+        Pump { shard, inbox, ticked: now, hurries: 0 }
     }
 
     /// One round. Whether there may be more to do at once.
@@ -52,10 +58,8 @@ impl Pump {
                 break;
             }
             worked = true;
-            if self.shard.has_marks() {
-                break;
-            }
         }
+        worked |= self.shard.move_held(self.inbox.messages.is_empty(), now);
         worked |= self.shard.continue_wave(now);
         if now.duration_since(self.ticked) >= self.tick() {
             self.ticked = now;
@@ -71,6 +75,20 @@ impl Pump {
     /// Whether the shard has stopped and has nothing more to wait for.
     pub(crate) fn is_done(&mut self, now: Instant) -> bool {
         self.shard.is_done(now)
+    }
+
+    /// Waits for runners that are far behind, before more goes into mailboxes. Not for long, and
+    /// where that was in vain, seldom: they are wedged, or slow, and who needs no runner is not to
+    /// wait for that.
+    pub(crate) fn keep_pace(&mut self) {
+        if !self.shard.sends_mail() || self.inbox.messages.is_empty() && !self.shard.is_sending() {
+            return;
+        }
+        if self.hurries > 0 {
+            self.hurries -= 1;
+        } else if !self.shard.pool.await_runners() {
+            self.hurries = HURRIES;
+        }
     }
 
     /// Sleeps until there is something to do.
@@ -96,6 +114,11 @@ impl Pump {
     /// The shard's end.
     pub(crate) fn finish(self) -> ShardEnd {
         self.shard.finish()
+    }
+
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn hurries(&self) -> bool {
+        self.hurries > 0
     }
 
     /// How many meanings of tables the shard's shapes go by.
@@ -130,12 +153,13 @@ impl Shard {
     /// Takes one message, in stream order.
     pub(crate) fn handle(&mut self, message: Message, now: Instant) {
         if !matches!(message, Message::Fragment(_)) {
+            self.release_held(now);
             self.deliver_wave(now);
         }
         match message {
             // Shutdown and the publisher crossed: its source sends it again.
             Message::Fragment(_) if self.is_stopping() => {}
-            Message::Fragment(fragment) => self.handle_fragment(fragment, now),
+            Message::Fragment(fragment) => self.take_fragment(fragment, now),
             Message::Add(shapes, placed, reply) => self.handle_add(shapes, placed, reply),
             Message::Remove(handle, slot, reply) => self.handle_remove(handle, slot, reply),
             Message::InvalidateAll(cause, reply) => self.handle_invalidate_all(&cause, reply),

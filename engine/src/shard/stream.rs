@@ -67,9 +67,9 @@ impl Stream {
 }
 
 impl Shard {
-    /// Takes a fragment. What it brings to consumers joins the wave, or makes one alone where it is
-    /// not a whole transaction: that stays open until all of the fragment has gone out.
-    pub(super) fn handle_fragment(&mut self, fragment: Arc<Fragment>, now: Instant) {
+    /// Takes a fragment. What it brings to consumers `joins` the wave, if all of its transaction
+    /// does, or makes one alone: then that stays open until all of the fragment has gone out.
+    pub(super) fn handle_fragment(&mut self, fragment: Arc<Fragment>, joins: bool, now: Instant) {
         self.counters().fragments.add(1);
         if fragment.begins() {
             self.stream.xids.note(fragment.commit_lsn(), fragment.xid());
@@ -88,8 +88,6 @@ impl Shard {
         if self.stream.open.is_none() {
             self.route_newcomers(commit);
         }
-        // One that is sent again as a whole may go on where its first part was taken.
-        let joins = fragment.begins() && fragment.commits() && self.stream.open.is_none();
         if !joins {
             self.deliver_wave(now);
         }

@@ -4,8 +4,9 @@
 //! slices, so that a consumer that comes back does not wait for all of it.
 
 use super::Shard;
-use super::batch::Batch;
+use super::batch::steps;
 use super::fanout::{Counts, Desk, Fanout, Turn};
+use super::whole::Held;
 use crate::sync::Ordering;
 use crate::words::{Fragment, Lsn, Routed, Slot};
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use std::time::Instant;
 
 /// A wave of so many fragments takes no more, nor one of so many changes: all that a consumer gets
 /// of it comes at once, and its mailbox has 16 places.
-const WAVE_FRAGMENTS_MAX: usize = 8;
-const WAVE_CHANGES_MAX: usize = 8;
+pub(super) const WAVE_FRAGMENTS_MAX: usize = 8;
+pub(super) const WAVE_CHANGES_MAX: usize = 8;
 /// So many fragments, if they go into mailboxes: a send costs more than an inline call, and all of
 /// them are sent before the first one is flushed by everybody.
 const WAVE_MAILS_MAX: usize = 4;
@@ -23,8 +24,10 @@ const WAVE_DELIVERIES_MAX: u64 = 1_200_000;
 /// Slots whose deliveries are made together: their entries and consumers fit a core's cache.
 /// In unit tests the few shapes of the simulator are to span several.
 const TILE_SLOTS: u32 = if cfg!(test) { 4 } else { 1_024 };
-/// After so many deliveries marks are looked at, and the wave goes on.
+/// After so many deliveries, or so much mail, marks are looked at, runners are waited for if they
+/// are far behind (`Pump::keep_pace`), and the wave goes on.
 const SLICE_DELIVERIES: u64 = if cfg!(test) { 8 } else { 16_384 };
+const SLICE_MAILS: u64 = if cfg!(test) { 4 } else { 1_024 };
 /// Tiles are worth their cost if each has so many deliveries.
 const TILE_DELIVERIES_MIN: u64 = if cfg!(test) { 1 } else { 64 };
 
@@ -39,7 +42,7 @@ pub(super) struct Taken {
     number: u64,
 }
 
-/// See the file's head. Several fragments are each a whole transaction; any other is alone.
+/// See the file's head. Several fragments are whole transactions; any other is alone.
 #[derive(Default)]
 pub(super) struct Wave {
     taken: Vec<Taken>,
@@ -62,7 +65,7 @@ impl Wave {
         self.spare.pop().unwrap_or_default()
     }
 
-    /// `whole`: it is a whole transaction, and every other in the wave is one. Then a slot has
+    /// `whole`: all of its transaction is in the wave, as all of every other. Then a slot has
     /// either all of it or nothing, and what comes in between has a place in the stream for each.
     /// Any other goes out alone, and until its end who comes back waits for its commit.
     pub(super) fn push(&mut self, taken: Taken, deliveries: u64, whole: bool) {
@@ -81,6 +84,23 @@ impl Wave {
             && self.changes < WAVE_CHANGES_MAX
             && self.deliveries < WAVE_DELIVERIES_MAX
     }
+
+    /// Whether all of a transaction can.
+    pub(super) fn has_room_for(&self, held: &Held) -> bool {
+        self.has_room()
+            && self.taken.len() + held.len() <= WAVE_FRAGMENTS_MAX
+            && self.changes + held.changes() <= WAVE_CHANGES_MAX
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+}
+
+impl Counts {
+    fn fit_a_slice(&self) -> bool {
+        self.delivered() < SLICE_DELIVERIES && self.mails < SLICE_MAILS
+    }
 }
 
 impl Shard {
@@ -94,9 +114,19 @@ impl Shard {
         }
     }
 
-    /// Whether another fragment can be taken now.
+    /// Whether another fragment can be taken now: what is held would come before it.
     pub(super) fn wave_has_room(&self) -> bool {
-        self.wave.has_room()
+        self.wave.has_room() && !self.held.is_whole()
+    }
+
+    /// Whether what goes out goes into mailboxes for the most part.
+    pub(super) fn sends_mail(&self) -> bool {
+        self.wave.mails
+    }
+
+    /// Whether a wave is under way.
+    pub(super) fn is_sending(&self) -> bool {
+        !self.wave.is_empty()
     }
 
     /// Sends out all that was gathered.
@@ -167,23 +197,17 @@ impl Shard {
         let mut fanout = Fanout { slots: &mut self.slots, desk };
         let tiles = u64::from(self.next_slot.div_ceil(TILE_SLOTS));
         let Wave { deliveries, alone, mut reached, .. } = self.wave;
-        let batch = Batch::of(&turns);
+        let steps = steps(&turns);
         if deliveries >= tiles * TILE_DELIVERIES_MIN {
-            while reached < self.next_slot && fanout.desk.counts.delivered() < SLICE_DELIVERIES {
+            while reached < self.next_slot && fanout.desk.counts.fit_a_slice() {
                 let tile = reached..=reached.saturating_add(TILE_SLOTS - 1);
                 reached = tile.end().saturating_add(1);
                 // Who was touched by what came before may be anywhere: marks go last.
                 let marks = !alone || reached >= self.next_slot;
-                match &batch {
-                    Some(batch) => fanout.run_batch(batch, &tile),
-                    None => fanout.run_turns(&turns, &tile, marks),
-                }
+                steps.iter().for_each(|step| fanout.run(step, &tile, marks));
             }
         } else {
-            match &batch {
-                Some(batch) => fanout.run_batch(batch, &(0..=u32::MAX)),
-                None => fanout.run_turns(&turns, &(0..=u32::MAX), true),
-            }
+            steps.iter().for_each(|step| fanout.run(step, &(0..=u32::MAX), true));
             reached = self.next_slot;
         }
         let counts = fanout.desk.counts;

@@ -13,6 +13,7 @@ mod progress;
 mod removal;
 mod retention;
 mod waiting;
+mod whole;
 
 use super::builder::Builder;
 use super::keeper::Keeper;

@@ -352,3 +352,37 @@ fn j04_who_holds_the_flushed_lsn_is_named_before_it_is_given_up() {
     hand.watch(Duration::ZERO);
     assert_eq!((holder(&hand), hand.flushed()), (None, 4), "nobody holds it any more");
 }
+
+/// Who needs no runner is not to wait for runners that come no nearer, again and again.
+#[test]
+fn a_shard_that_waited_for_its_runners_in_vain_hurries() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    for kind in 0..20 {
+        hand.add_filtered(&format!("kind = '{kind}'"), mailbox(Ack::Consumer, reports));
+    }
+    hand.run();
+    let publish = |hand: &mut ByHand, commit: u64| {
+        hand.publisher.publish(of_kind(&commit.to_string(), commit)).unwrap();
+    };
+    for commit in 1..18 {
+        publish(&mut hand, commit);
+        hand.pump();
+    }
+    // With nothing more to send it waits for nobody.
+    hand.pump.keep_pace();
+    assert!(!hand.pump.hurries());
+    publish(&mut hand, 18);
+    hand.pump.keep_pace();
+    assert!(hand.pump.hurries());
+    let mut waits_again = 0..100;
+    assert!(waits_again.any(|_| {
+        hand.pump.keep_pace();
+        !hand.pump.hurries()
+    }));
+    hand.run();
+    assert_eq!(hand.flushed(), 18);
+    publish(&mut hand, 19);
+    hand.pump.keep_pace();
+    assert!(!hand.pump.hurries(), "they are near");
+}
