@@ -208,8 +208,17 @@ impl Pool {
     /// A shard that wants to send more sleeps until the runners have little left to do, but not for
     /// long. False: they have not come near.
     pub(crate) fn await_runners(&self) -> bool {
+        if !self.has_backlog() {
+            return true;
+        }
         // A ring may be one for a shard that has gone on: then this one goes on a slice too early.
-        !self.has_backlog() || self.shards.rest(BREATH, || !self.has_backlog())
+        let rung = self.shards.rest(BREATH, || !self.has_backlog());
+        let near = !self.has_backlog();
+        if near {
+            // The runner that took the batch has woken one of those that wait.
+            self.shards.ring();
+        }
+        rung || near
     }
 
     fn has_backlog(&self) -> bool {
@@ -230,7 +239,6 @@ impl Pool {
     pub(super) fn steal_run(&self, local: &Worker<Arc<Mailbox>>) -> Option<Arc<Mailbox>> {
         if let Some(batch) = steal(|| self.batches.steal()) {
             if !self.has_backlog() {
-                // One of them; the next batch that is taken wakes another.
                 self.shards.ring();
             }
             batch.into_iter().for_each(|mailbox| local.push(mailbox));

@@ -33,7 +33,7 @@ pub(crate) struct Pump {
     shard: Shard,
     inbox: Inbox,
     ticked: Instant,
-    /// So many times it does not wait for its runners.
+    /// So many times more it does not wait for its runners.
     hurries: u32,
 }
 
@@ -116,6 +116,7 @@ impl Pump {
         self.shard.finish()
     }
 
+    /// Whether it does not wait for its runners now.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn hurries(&self) -> bool {
         self.hurries > 0

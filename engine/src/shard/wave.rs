@@ -16,8 +16,8 @@ use std::time::Instant;
 /// of it comes at once, and its mailbox has 16 places.
 pub(super) const WAVE_FRAGMENTS_MAX: usize = 8;
 pub(super) const WAVE_CHANGES_MAX: usize = 8;
-/// So many fragments, if they go into mailboxes: a send costs more than an inline call, and all of
-/// them are sent before the first one is flushed by everybody.
+/// One of so many takes no more, if they go into mailboxes: a send costs more than an inline call,
+/// and all of them are sent before the first one is flushed by everybody.
 const WAVE_MAILS_MAX: usize = 4;
 /// Nor does one of so many deliveries: the frontier and the log's sync wait for it.
 const WAVE_DELIVERIES_MAX: u64 = 1_200_000;

@@ -72,7 +72,7 @@ impl Shard {
 
     /// What is held goes on when there is no wave before it: with the next one, if it is a whole
     /// transaction, and by itself if there is `nothing_more` to come now. False: it does not.
-    pub(crate) fn move_held(&mut self, nothing_more: bool, now: Instant) -> bool {
+    pub(super) fn move_held(&mut self, nothing_more: bool, now: Instant) -> bool {
         if self.held.is_empty() || !self.wave.is_empty() {
             return false;
         }

@@ -353,7 +353,7 @@ fn j04_who_holds_the_flushed_lsn_is_named_before_it_is_given_up() {
     assert_eq!((holder(&hand), hand.flushed()), (None, 4), "nobody holds it any more");
 }
 
-/// Who needs no runner is not to wait for runners that come no nearer, again and again.
+/// Who needs no runner is not to wait again and again for runners that do not come near.
 #[test]
 fn a_shard_that_waited_for_its_runners_in_vain_hurries() {
     let dir = tempfile::tempdir().unwrap();
