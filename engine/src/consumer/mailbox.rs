@@ -5,6 +5,7 @@
 use super::delivery::ReportError;
 use super::gap::Gap;
 use super::link::ShardLink;
+use super::mail::Mail;
 use super::part::{Feed, Part};
 use super::progress::Progress;
 use super::seat::Seat;
@@ -12,6 +13,7 @@ use crate::report::DirtyPage;
 use crate::snapshot::Snapshot;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering, TakeCell};
 use crate::words::{Handle, Lsn, Offset, Slot, View};
+use crossbeam_channel::Sender;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +94,8 @@ pub(crate) struct Mailbox {
     verdict: AtomicU8,
     /// Milliseconds of lease that the consumer asked for and the sweep has not granted yet.
     lease_ms: AtomicU64,
+    /// Of one that came with a restart, its channel: see `read_ahead`.
+    moved: Option<Sender<Mail>>,
 }
 
 impl Mailbox {
@@ -118,7 +122,23 @@ impl Mailbox {
             waits: AtomicBool::new(true),
             verdict: AtomicU8::new(Verdict::None as u8),
             lease_ms: AtomicU64::new(0),
+            moved: None,
         }
+    }
+
+    /// Says that it came with a restart, and which channel is its own.
+    pub(crate) fn set_moved(&mut self, channel: Sender<Mail>) {
+        self.moved = Some(channel);
+    }
+
+    /// Reads what a send and a run read, unless the core does so by itself: first mailboxes were
+    /// made in order, and it sees that they are read in order. One that came with a restart lies
+    /// anywhere, and each look at it would wait for memory alone; who reads many ahead has them
+    /// wait together. The sum has no meaning; it keeps the reads.
+    pub(crate) fn read_ahead(&self) -> usize {
+        let Some(channel) = &self.moved else { return 0 };
+        let flags = usize::from(self.seat.is_queued()) + usize::from(self.is_closed());
+        channel.len() + channel.capacity().unwrap_or(0) + flags
     }
 
     pub(crate) fn name(&self) -> MailboxName {

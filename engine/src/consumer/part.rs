@@ -41,8 +41,10 @@ enum Mode {
     Lost,
 }
 
-/// What a thread that runs handlers shows to the watchdog. One writer.
+/// What a thread that runs handlers shows to the watchdog. One writer, who writes at each delivery,
+/// and so keeps away from what others write.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct Pulse {
     /// Moves with every handler call; on a shard's thread, whenever slots may come again.
     count: AtomicU64,

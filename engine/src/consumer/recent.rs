@@ -58,8 +58,10 @@ impl Recent {
 const KEPT: usize = 8;
 
 /// The fragments that a runner looked up last: a fan-out asks for the same few for each shape, and
-/// each look-up would count references that all runners share.
+/// each look-up would count references that all runners share. It keeps away from what other
+/// threads write: it is taken and laid back at each run.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct FragmentCache {
     kept: [Option<Arc<Numbered>>; KEPT],
 }

@@ -71,8 +71,9 @@ pub(crate) struct Runner {
     local: Worker<Arc<Mailbox>>,
     hands: Hands,
     links: Arc<[Arc<ShardLink>]>,
-    /// Shards that have reports to look at, and runs since they were told.
-    to_wake: Vec<bool>,
+    /// Shards that have reports to look at, and runs since they were told. Written at each run, and
+    /// so padded: the little that it takes would lie beside another thread's.
+    to_wake: Vec<CachePadded<bool>>,
     runs: usize,
     runs_since_urgent: usize,
 }
@@ -82,7 +83,7 @@ impl Runner {
         let local = Worker::new_fifo();
         let shared = pool.enrol(&local);
         let hands = Hands::new(links.len(), Arc::clone(&shared.pulse));
-        let to_wake = vec![false; links.len()];
+        let to_wake = vec![CachePadded::new(false); links.len()];
         Runner { pool, shared, local, hands, links, to_wake, runs: 0, runs_since_urgent: 0 }
     }
 
@@ -258,7 +259,7 @@ impl Runner {
 
     /// Remembers to tell the mailbox's shard that there are reports.
     fn tell_later(&mut self, mailbox: &Arc<Mailbox>) {
-        self.to_wake[mailbox.link().shard] = true;
+        *self.to_wake[mailbox.link().shard] = true;
         self.runs += 1;
         if self.runs >= RUNS_PER_WAKE {
             self.wake_shards();
@@ -268,7 +269,7 @@ impl Runner {
     fn wake_shards(&mut self) {
         self.runs = 0;
         for (link, told) in self.links.iter().zip(&mut self.to_wake) {
-            if std::mem::take(told) {
+            if std::mem::take(&mut **told) {
                 link.wake.notify();
             }
         }

@@ -180,8 +180,13 @@ impl Shard {
         let name = MailboxName { handle, slot, incarnation: attended.incarnation };
         let page = self.dirty.page_for(slot);
         let named = (name, cold.shape.view.clone(), initial.complete().cloned());
-        let mailbox = Arc::new(Mailbox::new(named, Arc::clone(&self.link), page));
+        let mut mailbox = Mailbox::new(named, Arc::clone(&self.link), page);
         let (sender, receiver) = crossbeam_channel::bounded(self.limits.mailbox_places);
+        // An inline consumer soon needs its channel no more.
+        if name.incarnation > 1 && !inline {
+            mailbox.set_moved(sender.clone());
+        }
+        let mailbox = Arc::new(mailbox);
         // A watch that is gone has ended with its engine.
         drop(self.watched.send(Arc::downgrade(&mailbox)));
         let first = cold.shape.first;

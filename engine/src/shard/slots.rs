@@ -78,14 +78,6 @@ impl Entry {
         moved
     }
 
-    /// Reads what a send reads of the mailbox: both ends of the channel, its bounds, the seat. The
-    /// sum has no meaning; it keeps the reads.
-    fn read_mailbox(&self) -> usize {
-        let Port::Mail(sender) = &self.port else { return 0 };
-        let queued = self.mailbox.as_ref().is_some_and(|mailbox| mailbox.seat().is_queued());
-        sender.len() + sender.capacity().unwrap_or(0) + usize::from(queued)
-    }
-
     /// Whether there is a consumer beside the log, alive or not.
     pub(super) fn is_attended(&self) -> bool {
         // One without is always running, and has no mailbox.
@@ -159,9 +151,7 @@ impl Page {
         Page { living: 0, entries, moved: [0; PAGE_SLOTS / 64] }
     }
 
-    /// Reads the mailboxes among the `AHEAD_SLOTS` from `first` that lie elsewhere. First mailboxes
-    /// were made in order, and a core sees that they are read in order; one that came with a
-    /// restart lies anywhere, and each send would wait for memory alone. Here all wait together.
+    /// Reads the mailboxes among the `AHEAD_SLOTS` from `first` that lie elsewhere.
     fn read_ahead(&self, first: usize) {
         let words = self.moved.iter().enumerate().skip(first / 64).take(AHEAD_SLOTS / 64);
         let mut sum = 0;
@@ -170,7 +160,8 @@ impl Page {
             while left != 0 {
                 let place = number * 64 + left.trailing_zeros() as usize;
                 left &= left - 1;
-                sum += self.entries[place].as_ref().map_or(0, Entry::read_mailbox);
+                let mailbox = self.entries[place].as_ref().and_then(|entry| entry.mailbox.as_ref());
+                sum += mailbox.map_or(0, |mailbox| mailbox.read_ahead());
             }
         }
         std::hint::black_box(sum);
