@@ -85,7 +85,7 @@ pub(crate) struct Mailbox {
     gap: Gap,
     /// The shape is done with this incarnation: drop the part. Set by the shard.
     closed: AtomicBool,
-    /// Its factory took a reporter. Set and read by the runner of the factory.
+    /// Its factory took a reporter. Set before anybody has the part, or the reporter.
     reporter: AtomicBool,
     /// Its factory has answered. Set by the runner, read by the watch.
     started: AtomicBool,
@@ -207,8 +207,13 @@ impl Mailbox {
         self.progress.set_fed(lsn);
     }
 
+    /// A report by the consumer's runner, or through its reporter.
     pub(crate) fn raise_flushed(&self, lsn: Lsn) {
-        self.progress.raise_flushed(lsn);
+        if self.has_reporter() {
+            self.progress.raise_flushed(lsn);
+        } else {
+            self.progress.raise_flushed_alone(lsn);
+        }
     }
 
     pub(crate) fn handed(&self) -> Lsn {
@@ -230,7 +235,7 @@ impl Mailbox {
     }
 
     pub(crate) fn has_reporter(&self) -> bool {
-        // Relaxed: the runner that asks has run the factory itself.
+        // Relaxed: who asks has run the factory, or had the part or the reporter from who did.
         self.reporter.load(Ordering::Relaxed)
     }
 

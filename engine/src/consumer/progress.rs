@@ -48,6 +48,16 @@ impl Progress {
         self.flushed.fetch_max(lsn.as_u64(), Ordering::Release);
     }
 
+    /// `raise_flushed`, where nobody else can report: a consumer without a reporter reports from
+    /// its handler, and who runs that has its part.
+    pub(super) fn raise_flushed_alone(&self, lsn: Lsn) {
+        // Relaxed: whoever wrote it had the part before, and the part's seat orders the two.
+        if lsn.as_u64() > self.flushed.load(Ordering::Relaxed) {
+            // Release: pairs with the acquire in `flushed`.
+            self.flushed.store(lsn.as_u64(), Ordering::Release);
+        }
+    }
+
     pub(super) fn handed(&self) -> Lsn {
         // Relaxed: the consumer's own side wrote it before the handler ran; the sweep looks again.
         Lsn::new(self.handed.load(Ordering::Relaxed))
@@ -94,6 +104,31 @@ mod models {
             runner.join().unwrap();
             assert_eq!(progress.flushed_through(), FED, "a report or a feed was not seen");
         });
+    }
+
+    /// Two threads report at once.
+    fn report_twice(raise: impl Fn(&Progress, Lsn) + Send + Copy + 'static) {
+        model::check(move || {
+            let progress = Arc::new(Progress::new());
+            let other = {
+                let progress = Arc::clone(&progress);
+                model::spawn(move || raise(&progress, Lsn::new(1)))
+            };
+            raise(&progress, Lsn::new(2));
+            other.join().unwrap();
+            assert_eq!(progress.flushed(), Lsn::new(2), "the later one was lost");
+        });
+    }
+
+    #[test]
+    fn loom_of_two_reports_the_later_one_counts() {
+        report_twice(Progress::raise_flushed);
+    }
+
+    #[test]
+    #[should_panic(expected = "the later one was lost")]
+    fn loom_where_others_report_a_store_loses_one() {
+        report_twice(Progress::raise_flushed_alone);
     }
 
     #[test]

@@ -134,9 +134,19 @@ const _: () = assert!(size_of::<Entry>() <= 72, "a fan-out is bound by the bytes
 const _: () = assert!(size_of::<Cold>() <= 16, "it is there once a shape");
 
 const PAGE_SLOTS: usize = 1_024;
-/// The mailboxes of so many neighbours are read ahead: few enough to be in the cache still when
-/// their turn comes.
-const AHEAD_SLOTS: usize = 256;
+/// Of so many words' neighbours the mailboxes are read ahead: few enough to be in the cache still
+/// when their turn comes.
+const AHEAD_WORDS: usize = 4;
+
+/// Where a shape's mailbox lies. First mailboxes are made in the order of their slots, and a core
+/// that sees memory being read in order reads on ahead by itself. One that came with a restart lies
+/// anywhere, and one such in ten would have it lose the thread at each. So whoever visits many
+/// visits the ones that lie in order, and then the others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lie {
+    InOrder,
+    Anywhere,
+}
 
 struct Page {
     living: usize,
@@ -151,15 +161,20 @@ impl Page {
         Page { living: 0, entries, moved: [0; PAGE_SLOTS / 64] }
     }
 
-    /// Reads the mailboxes among the `AHEAD_SLOTS` from `first` that lie elsewhere.
-    fn read_ahead(&self, first: usize) {
-        let words = self.moved.iter().enumerate().skip(first / 64).take(AHEAD_SLOTS / 64);
+    /// Which of a word's places, from `from` to `to` of the page, hold a shape that lies so.
+    fn lying(&self, lie: Lie, word: usize, (from, to): (usize, usize)) -> u64 {
+        let moved = self.moved[word];
+        let lying = if lie == Lie::InOrder { !moved } else { moved };
+        let (first, last) = (from.saturating_sub(word * 64), (to - word * 64).min(63));
+        lying & u64::MAX << first & u64::MAX >> (63 - last)
+    }
+
+    /// Reads the mailboxes ahead that lie anywhere, of the `AHEAD_WORDS` from `word`.
+    fn read_ahead(&self, word: usize, places: (usize, usize)) {
+        let last = (word + AHEAD_WORDS - 1).min(places.1 / 64);
         let mut sum = 0;
-        for (number, word) in words {
-            let mut left = *word;
-            while left != 0 {
-                let place = number * 64 + left.trailing_zeros() as usize;
-                left &= left - 1;
+        for word in word..=last {
+            for place in places_of(word, self.lying(Lie::Anywhere, word, places)) {
                 let mailbox = self.entries[place].as_ref().and_then(|entry| entry.mailbox.as_ref());
                 sum += mailbox.map_or(0, |mailbox| mailbox.read_ahead());
             }
@@ -168,11 +183,21 @@ impl Page {
     }
 }
 
+/// The page's places that a word's bits stand for.
+fn places_of(word: usize, mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let place = (bits != 0).then(|| word * 64 + bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(place)
+    })
+}
+
 /// See the file's head.
 #[derive(Default)]
 pub(super) struct Slots {
     pages: Vec<Option<Page>>,
     living: usize,
+    have_moved: bool,
 }
 
 impl Slots {
@@ -186,11 +211,18 @@ impl Slots {
         page.entries[slot.index() % PAGE_SLOTS].as_mut()
     }
 
-    /// Calls `visit` for each living shape in `range`, in order.
+    /// Whether a mailbox lies elsewhere than beside those of its shape's neighbours.
+    #[inline]
+    pub(super) fn have_moved(&self) -> bool {
+        self.have_moved
+    }
+
+    /// Calls `visit` for each living shape in `range` whose mailbox lies so, in order.
     #[inline]
     pub(super) fn visit(
         &mut self,
         range: RangeInclusive<u32>,
+        lie: Lie,
         mut visit: impl FnMut(Slot, &mut Entry),
     ) {
         let (first, last) = (*range.start() as usize, *range.end() as usize);
@@ -198,19 +230,17 @@ impl Slots {
             let Some(page) = self.pages.get_mut(number) else { return };
             let Some(page) = page else { continue };
             let base = number * PAGE_SLOTS;
-            let from = first.saturating_sub(base);
-            let to = (last - base).min(PAGE_SLOTS - 1);
-            let mut next = from;
-            while next <= to {
-                let ahead = next / AHEAD_SLOTS * AHEAD_SLOTS;
-                let end = (ahead + AHEAD_SLOTS - 1).min(to);
-                page.read_ahead(ahead);
-                for (place, entry) in page.entries[next..=end].iter_mut().enumerate() {
-                    if let Some(entry) = entry {
-                        visit(Slot::new((base + next + place) as u32), entry);
+            let places = (first.saturating_sub(base), (last - base).min(PAGE_SLOTS - 1));
+            let words = places.0 / 64..=places.1 / 64;
+            for (count, word) in words.enumerate() {
+                if lie == Lie::Anywhere && count % AHEAD_WORDS == 0 {
+                    page.read_ahead(word, places);
+                }
+                for place in places_of(word, page.lying(lie, word, places)) {
+                    if let Some(entry) = &mut page.entries[place] {
+                        visit(Slot::new((base + place) as u32), entry);
                     }
                 }
-                next = end + 1;
             }
         }
     }
@@ -219,6 +249,7 @@ impl Slots {
     pub(super) fn note_moved(&mut self, slot: Slot) {
         if let Some(Some(page)) = self.pages.get_mut(slot.index() / PAGE_SLOTS) {
             page.moved[slot.index() % PAGE_SLOTS / 64] |= 1 << (slot.index() % 64);
+            self.have_moved = true;
         }
     }
 
@@ -299,6 +330,28 @@ mod tests {
             port: Port::Closed,
             mailbox: None,
             cold: Box::new(Cold::new(shape, Initial::None, None)),
+        }
+    }
+
+    #[test]
+    fn each_shape_in_a_range_is_visited_once_those_that_moved_after_the_others() {
+        let mut slots = Slots::default();
+        (0..2_050).for_each(|number| slots.insert(Slot::new(number), entry(number.into())));
+        assert!(!slots.have_moved());
+        let moved = [0, 63, 64, 700, 1_023, 1_024, 2_049].map(Slot::new);
+        moved.iter().for_each(|slot| slots.note_moved(*slot));
+        assert!(slots.have_moved());
+        for (first, last) in [(0, u32::MAX), (0, 63), (63, 64), (65, 699), (700, 700), (900, 2_049)]
+        {
+            let mut visited = |lie| {
+                let mut visited = Vec::new();
+                slots.visit(first..=last, lie, |slot, _| visited.push(slot));
+                visited
+            };
+            let (ordered, anywhere) = (visited(Lie::InOrder), visited(Lie::Anywhere));
+            let all = (first..=last.min(2_049)).map(Slot::new);
+            let (there, other): (Vec<_>, Vec<_>) = all.partition(|slot| moved.contains(slot));
+            assert_eq!((ordered, anywhere), (other, there), "{first} to {last}");
         }
     }
 
