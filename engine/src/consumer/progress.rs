@@ -107,7 +107,7 @@ mod models {
     }
 
     /// Two threads report at once.
-    fn report_twice(raise: impl Fn(&Progress, Lsn) + Send + Copy + 'static) {
+    fn report_twice(raise: impl Fn(&Progress, Lsn) + Send + Sync + Copy + 'static) {
         model::check(move || {
             let progress = Arc::new(Progress::new());
             let other = {
