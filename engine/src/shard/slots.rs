@@ -140,8 +140,8 @@ const AHEAD_WORDS: usize = 4;
 
 /// Where a shape's mailbox lies. First mailboxes are made in the order of their slots, and a core
 /// that sees memory being read in order reads on ahead by itself. One that came with a restart lies
-/// anywhere, and one such in ten would have it lose the thread at each. So whoever visits many
-/// visits the ones that lie in order, and then the others.
+/// anywhere, and seems to interrupt that. So whoever visits many visits the ones that lie in order,
+/// and then the others.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lie {
     InOrder,
