@@ -2,7 +2,7 @@
 //! allocates nothing a delivery, takes no lock of ours and makes no system call a shape.
 
 use super::Trackers;
-use super::slots::{Entry, Lie, Lifecycle, Port, Slots};
+use super::slots::{Entry, Lifecycle, Port, Slots};
 use super::wakes::Wakes;
 use crate::consumer::{Ack, ConsumerError, Given, Hands, Mail, hand_inline};
 use crate::words::{Fragment, Lsn, Offset, Routed, Slot};
@@ -43,15 +43,7 @@ impl Leg<'_> {
         mut visit: impl FnMut(Slot, &mut Entry),
     ) {
         if let Some(set) = &self.set {
-            for lie in [Lie::InOrder, Lie::Anywhere] {
-                if lie == Lie::Anywhere && !slots.have_moved() {
-                    break;
-                }
-                let mut of_tile = set.range(tile.clone());
-                while let Some(range) = of_tile.next_range() {
-                    slots.visit(range, lie, &mut visit);
-                }
-            }
+            slots.visit(set, tile, &mut visit);
         }
         let from = self.slots.partition_point(|slot| slot.as_u32() < *tile.start());
         for &slot in self.slots[from..].iter().take_while(|slot| slot.as_u32() <= *tile.end()) {

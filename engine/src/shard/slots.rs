@@ -7,6 +7,7 @@ use crate::flush::{Moved, Owed};
 use crate::snapshot::Initial;
 use crate::words::{Lsn, Slot};
 use crossbeam_channel::Sender;
+use roaring::RoaringBitmap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -143,7 +144,7 @@ const AHEAD_WORDS: usize = 4;
 /// anywhere, and seems to interrupt that. So whoever visits many visits the ones that lie in order,
 /// and then the others.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lie {
+enum Lie {
     InOrder,
     Anywhere,
 }
@@ -197,6 +198,7 @@ fn places_of(word: usize, mut bits: u64) -> impl Iterator<Item = usize> {
 pub(super) struct Slots {
     pages: Vec<Option<Page>>,
     living: usize,
+    /// Some mailbox came with a restart.
     have_moved: bool,
 }
 
@@ -211,15 +213,29 @@ impl Slots {
         page.entries[slot.index() % PAGE_SLOTS].as_mut()
     }
 
-    /// Whether a mailbox lies elsewhere than beside those of its shape's neighbours.
+    /// Calls `visit` for each living shape in `set` and `tile`: in order those whose mailboxes lie
+    /// so, then the others.
     #[inline]
-    pub(super) fn have_moved(&self) -> bool {
-        self.have_moved
+    pub(super) fn visit(
+        &mut self,
+        set: &RoaringBitmap,
+        tile: &RangeInclusive<u32>,
+        mut visit: impl FnMut(Slot, &mut Entry),
+    ) {
+        for lie in [Lie::InOrder, Lie::Anywhere] {
+            if lie == Lie::Anywhere && !self.have_moved {
+                break;
+            }
+            let mut of_tile = set.range(tile.clone());
+            while let Some(range) = of_tile.next_range() {
+                self.visit_range(range, lie, &mut visit);
+            }
+        }
     }
 
     /// Calls `visit` for each living shape in `range` whose mailbox lies so, in order.
     #[inline]
-    pub(super) fn visit(
+    fn visit_range(
         &mut self,
         range: RangeInclusive<u32>,
         lie: Lie,
@@ -337,21 +353,18 @@ mod tests {
     fn each_shape_in_a_range_is_visited_once_those_that_moved_after_the_others() {
         let mut slots = Slots::default();
         (0..2_050).for_each(|number| slots.insert(Slot::new(number), entry(number.into())));
-        assert!(!slots.have_moved());
         let moved = [0, 63, 64, 700, 1_023, 1_024, 2_049].map(Slot::new);
-        moved.iter().for_each(|slot| slots.note_moved(*slot));
-        assert!(slots.have_moved());
-        for (first, last) in [(0, u32::MAX), (0, 63), (63, 64), (65, 699), (700, 700), (900, 2_049)]
-        {
-            let mut visited = |lie| {
+        let holes: RoaringBitmap = (0..2_050).filter(|slot| slot % 5 != 2).collect();
+        for set in [RoaringBitmap::full(), holes] {
+            for (first, last) in [(0, u32::MAX), (0, 63), (63, 64), (65, 699), (900, 2_049)] {
                 let mut visited = Vec::new();
-                slots.visit(first..=last, lie, |slot, _| visited.push(slot));
-                visited
-            };
-            let (ordered, anywhere) = (visited(Lie::InOrder), visited(Lie::Anywhere));
-            let all = (first..=last.min(2_049)).map(Slot::new);
-            let (there, other): (Vec<_>, Vec<_>) = all.partition(|slot| moved.contains(slot));
-            assert_eq!((ordered, anywhere), (other, there), "{first} to {last}");
+                slots.visit(&set, &(first..=last), |slot, _| visited.push(slot));
+                let all = (first..=last.min(2_049)).filter(|slot| set.contains(*slot));
+                let is_moved = |slot: &Slot| slots.have_moved && moved.contains(slot);
+                let (after, before): (Vec<_>, Vec<_>) = all.map(Slot::new).partition(is_moved);
+                assert_eq!(visited, [before, after].concat(), "{first} to {last}");
+            }
+            moved.iter().for_each(|slot| slots.note_moved(*slot));
         }
     }
 
