@@ -6,10 +6,11 @@ use roaring::RoaringBitmap;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// From how many slots on a set is a shared bitmap.
-pub(super) const SHARED_MIN: usize = 32;
+/// From how many slots on a set is a shared bitmap. In unit tests the few shapes of the simulator
+/// are to make some.
+pub(super) const SHARED_MIN: usize = if cfg!(test) { 3 } else { 32 };
 /// At how many slots a bitmap is given up again; lower, so that a set at the border stays as it is.
-const SHARED_KEEP_MIN: u64 = 16;
+const SHARED_KEEP_MIN: u64 = if cfg!(test) { 2 } else { 16 };
 const _: () = assert!((SHARED_KEEP_MIN as usize) < SHARED_MIN);
 
 /// How many changes of a bitmap pay for compressing it once. The time that takes grows with the
@@ -218,8 +219,9 @@ mod tests {
         let (before, after) = (before.unwrap(), after.unwrap());
         assert_eq!((before.slots.len(), after.slots.len()), (40, 41));
         assert_eq!(before.id, after.id);
-        (10..41).for_each(|slot| set.remove(Slot::new(slot)));
-        assert!(matches!(&set, SlotSet::Few(few) if few.len() == 10));
+        let keep = SHARED_KEEP_MIN as usize;
+        (keep as u32..41).for_each(|slot| set.remove(Slot::new(slot)));
+        assert!(matches!(&set, SlotSet::Few(few) if few.len() == keep));
         fill(&mut set, &mut ids);
         assert_ne!(contents(&set).1.unwrap().id, before.id);
     }
