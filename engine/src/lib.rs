@@ -61,6 +61,7 @@ mod feed;
 mod flush;
 mod log;
 mod predicate;
+mod prefetch;
 mod report;
 mod route;
 mod run;

@@ -5,8 +5,8 @@
 use super::api::{Consumer, ConsumerError};
 use super::contain::panic_text;
 use super::delivery::{Context, Delivery, Given};
+use super::hands::Tally;
 use super::mailbox::Mailbox;
-use super::part::Tally;
 use crate::words::Lsn;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -4,6 +4,7 @@
 //! fragments.
 
 use crate::words::Form;
+use crossbeam_channel::Sender;
 
 /// Deliveries, packed: from the high end 36 bits of fragment number, 4 of how many fragments after
 /// it bring the same, 21 of change index, 2 of form, 1 of commit.
@@ -81,6 +82,11 @@ impl Mail {
     pub(crate) fn commits(self) -> bool {
         self.0 & 1 == 1
     }
+}
+
+/// Reads what a send and a run look at in a channel. See `Moved`.
+pub(crate) fn fetch_channel(channel: &Sender<Mail>) -> usize {
+    channel.len() + channel.capacity().unwrap_or(0)
 }
 
 #[cfg(test)]

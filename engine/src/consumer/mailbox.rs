@@ -5,13 +5,14 @@
 use super::delivery::ReportError;
 use super::gap::Gap;
 use super::link::ShardLink;
-use super::mail::Mail;
+use super::mail::{Mail, fetch_channel};
 use super::part::{Feed, Part};
 use super::progress::Progress;
 use super::seat::Seat;
+use crate::prefetch::{LINE, prefetch};
 use crate::report::DirtyPage;
 use crate::snapshot::Snapshot;
-use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering, TakeCell};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, TakeCell};
 use crate::words::{Handle, Lsn, Offset, Slot, View};
 use crossbeam_channel::Sender;
 use std::fmt;
@@ -94,8 +95,20 @@ pub(crate) struct Mailbox {
     verdict: AtomicU8,
     /// Milliseconds of lease that the consumer asked for and the sweep has not granted yet.
     lease_ms: AtomicU64,
-    /// Of one that came with a restart, its channel: see `read_ahead`.
-    moved: Option<Sender<Mail>>,
+    /// Of one that came with a restart.
+    moved: Option<Moved>,
+}
+
+/// What a run looks at beside the mailbox. First mailboxes were made in order, and a core that sees
+/// them being read in order reads on by itself. One that came with a restart lies anywhere, as all
+/// that belongs to it, and each look would wait for memory alone; who comes to many has the core
+/// fetch all of it before, so that they wait together.
+#[derive(Debug)]
+struct Moved {
+    channel: Sender<Mail>,
+    /// Where part and consumer lie; 0 before they are made.
+    part: AtomicUsize,
+    consumer: AtomicUsize,
 }
 
 impl Mailbox {
@@ -128,17 +141,34 @@ impl Mailbox {
 
     /// Says that it came with a restart, and which channel is its own.
     pub(crate) fn set_moved(&mut self, channel: Sender<Mail>) {
-        self.moved = Some(channel);
+        let nowhere = || AtomicUsize::new(0);
+        self.moved = Some(Moved { channel, part: nowhere(), consumer: nowhere() });
     }
 
-    /// Reads what a send and a run read, unless the core does so by itself: first mailboxes were
-    /// made in order, and it sees that they are read in order. One that came with a restart lies
-    /// anywhere, and each look at it would wait for memory alone; who reads many ahead has them
-    /// wait together. The sum has no meaning; it keeps the reads.
-    pub(crate) fn read_ahead(&self) -> usize {
-        let Some(channel) = &self.moved else { return 0 };
-        let flags = usize::from(self.seat.is_queued()) + usize::from(self.is_closed());
-        channel.len() + channel.capacity().unwrap_or(0) + flags
+    /// Says where the part lies that is about to be parked.
+    pub(crate) fn show_part(&self, part: &Part) {
+        if let Some(moved) = &self.moved {
+            // Relaxed, as the loads in `fetch_run`: hints.
+            moved.part.store(std::ptr::from_ref(part).addr(), Ordering::Relaxed);
+            moved.consumer.store(part.consumer_address(), Ordering::Relaxed);
+        }
+    }
+
+    /// Reads what a run of its part looks at, if that lies anywhere. See [`Moved`]. The sum has no
+    /// meaning; it keeps the reads.
+    pub(crate) fn fetch_run(&self) -> usize {
+        let Some(moved) = &self.moved else { return 0 };
+        // Nobody but who has the part may look into it, or into its consumer.
+        prefetch(moved.part.load(Ordering::Relaxed));
+        let consumer = moved.consumer.load(Ordering::Relaxed);
+        prefetch(consumer);
+        prefetch(consumer.wrapping_add(LINE));
+        self.fetch_word() + usize::from(self.is_closed()) + fetch_channel(&moved.channel)
+    }
+
+    /// Reads what a wake looks at.
+    pub(crate) fn fetch_word(&self) -> usize {
+        usize::from(self.seat.is_queued())
     }
 
     pub(crate) fn name(&self) -> MailboxName {

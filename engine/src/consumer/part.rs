@@ -4,13 +4,14 @@
 use super::api::{Consumer, ConsumerError};
 use super::contain::{contain, drop_contained};
 use super::delivery::{Context, Delivery, Given};
+use super::hands::{Hands, Tally};
 use super::link::Member;
 use super::mail::Mail;
 use super::mailbox::{Mailbox, Note};
 use super::recent::FragmentCache;
+use super::seat::Sitter;
 use crate::log::Chunk;
-use crate::sync::{AtomicU64, Ordering};
-use crate::words::{Form, Fragment, Lsn, Offset, Slot};
+use crate::words::{Form, Fragment, Lsn, Offset};
 use crossbeam_channel::{Receiver, TryRecvError};
 use std::sync::Arc;
 
@@ -39,106 +40,6 @@ enum Mode {
     Mail,
     /// From nowhere: mail was found that refers to nothing. All of it goes, the log has it.
     Lost,
-}
-
-/// What a thread that runs handlers shows to the watchdog. One writer, who writes at each delivery,
-/// and so keeps away from what others write.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct Pulse {
-    /// Moves with every handler call; on a shard's thread, whenever slots may come again.
-    count: AtomicU64,
-    /// What is being run: 0 nothing, else the shard in the high and slot + 1 in the low half.
-    running: AtomicU64,
-    /// Which incarnation, on a runner.
-    incarnation: AtomicU64,
-}
-
-/// What a thread is inside of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Inside {
-    pub(crate) shard: usize,
-    pub(crate) slot: u32,
-    /// Of a mailbox consumer, or its factory.
-    pub(crate) incarnation: u64,
-}
-
-impl Pulse {
-    pub(crate) fn beat(&self) {
-        // Relaxed, as all of Pulse: one writer; the watchdog compares looks that lie far apart.
-        self.count.store(self.count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn enter(&self, mailbox: &Mailbox) {
-        self.incarnation.store(mailbox.name().incarnation, Ordering::Relaxed);
-        self.beat();
-        self.enter_slot(mailbox.link().shard, mailbox.name().slot);
-    }
-
-    /// Without a beat: that is the caller's, whenever it begins with the slots anew.
-    #[inline]
-    pub(crate) fn enter_slot(&self, shard: usize, slot: Slot) {
-        let slot = u64::from(slot.as_u32()) + 1;
-        self.running.store((shard as u64) << 40 | slot, Ordering::Relaxed);
-    }
-
-    pub(crate) fn leave(&self) {
-        self.running.store(0, Ordering::Relaxed);
-    }
-
-    /// The beat count, and what is being run.
-    pub(crate) fn look(&self) -> (u64, Option<Inside>) {
-        let running = self.running.load(Ordering::Relaxed);
-        let incarnation = self.incarnation.load(Ordering::Relaxed);
-        let inside = (running & 0xFF_FFFF_FFFF).checked_sub(1).map(|slot| Inside {
-            shard: (running >> 40) as usize,
-            slot: slot as u32,
-            incarnation,
-        });
-        (self.count.load(Ordering::Relaxed), inside)
-    }
-}
-
-/// What a thread counts while it runs handlers.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
-    /// Handler calls for a change.
-    pub(crate) handled: u64,
-    /// Of these, from the log.
-    pub(crate) replayed: u64,
-    /// Commits handed over, alone or with a change.
-    pub(crate) commits: u64,
-    /// Messages that left a mailbox.
-    pub(crate) mail_taken: u64,
-}
-
-impl Tally {
-    pub(crate) fn add(&mut self, other: Tally) {
-        self.handled += other.handled;
-        self.replayed += other.replayed;
-        self.commits += other.commits;
-        self.mail_taken += other.mail_taken;
-    }
-}
-
-/// What a thread that runs handlers brings along.
-#[derive(Debug)]
-pub(crate) struct Hands {
-    /// One a shard.
-    pub(crate) caches: Vec<FragmentCache>,
-    pub(crate) tally: Tally,
-    pub(crate) pulse: Arc<Pulse>,
-    /// The position that was handled last, for who asks after a death.
-    pub(super) at: Offset,
-    /// What the handler that was called last has reported; it counts also if that ends in a panic.
-    pub(super) reported: Lsn,
-}
-
-impl Hands {
-    pub(crate) fn new(shards: usize, pulse: Arc<Pulse>) -> Hands {
-        let caches = (0..shards).map(|_| FragmentCache::default()).collect();
-        Hands { caches, tally: Tally::default(), pulse, at: Offset::ZERO, reported: Lsn::ZERO }
-    }
 }
 
 /// What a part says when it stops.
@@ -179,9 +80,18 @@ pub(crate) struct Part {
     reported: bool,
     /// Its place is on the shard's thread: say so when the mailbox is drained.
     inline: bool,
+    /// Messages that were announced and not taken. Never fewer than are in the channel and will not
+    /// be announced any more; more, where some were taken before that.
+    announced: u32,
 }
 
 const _: () = assert!(size_of::<Part>() == 128, "what a delivery touches lies in one place");
+
+impl Sitter for Part {
+    fn announce(&mut self, mails: u32) {
+        self.announced += mails;
+    }
+}
 
 impl Part {
     pub(crate) fn new(
@@ -198,7 +108,12 @@ impl Part {
             open: !resume.is_commit_mark(),
             reported: false,
             inline,
+            announced: 0,
         }
+    }
+
+    pub(super) fn consumer_address(&self) -> usize {
+        std::ptr::from_ref(&*self.consumer).addr()
     }
 
     /// Runs the consumer on what is there. An error is a death; the caller retires the part.
@@ -333,7 +248,7 @@ impl Part {
         }
     }
 
-    /// Takes mail until there is none.
+    /// Takes the mail that was announced.
     fn mail(&mut self, mailbox: &Arc<Mailbox>, hands: &mut Hands) -> Result<Step, ConsumerError> {
         mailbox.set_waits(false);
         // Taken out for the time, because the handler is handed what lies in it.
@@ -353,17 +268,23 @@ impl Part {
         // Before draining: what was sent before the gap is then all drained when it is acted on.
         let gap = mailbox.has_gap();
         let recent = &mailbox.link().recent;
+        let to_the_end = gap || self.inline;
         for _ in 0..MAIL_BUDGET {
+            if self.announced == 0 && !to_the_end {
+                return Ok(Step::Idle);
+            }
             let mail = match self.receiver.try_recv() {
                 Ok(mail) => mail,
                 Err(TryRecvError::Empty) if gap => return Ok(self.back(mailbox)),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                    self.announced = 0;
                     if self.inline {
                         mailbox.leave(Note::Drained);
                     }
                     return Ok(Step::Idle);
                 }
             };
+            self.announced = self.announced.saturating_sub(1);
             hands.tally.mail_taken += 1;
             for mail in mail.each() {
                 let Some(fragment) = cache.fragment(recent, mail) else {

@@ -5,25 +5,46 @@
 //! that is there, `park`; what `park` hands back has more to do. While somebody has the part, a
 //! wake queues nothing: `park` sees it. So the owner is queued once, however often it is woken. Who
 //! is in a hurry queues it once more: the other place in a queue may be behind everybody's mail.
+//!
+//! Mail is counted: who runs the part takes as much as was announced, and need not ask the channel
+//! whether there is more. To ask is to read what the shard has just written.
 
-use crate::sync::{AtomicU8, Ordering, TakeCell};
+use crate::sync::{AtomicU32, Ordering, TakeCell};
 
 /// Somebody has the part. Set by who takes it, cleared by who lays it down.
-const TAKEN: u8 = 1;
-/// Something was left for the part since it was last taken. Set by wakers. Alone: the owner is in
-/// a runner's queue.
-const WOKEN: u8 = 2;
+const TAKEN: u32 = 1;
+/// Something was left for the part since it was last taken. Set by wakers. Without `TAKEN`, this or
+/// mail says that the owner is in a runner's queue.
+const WOKEN: u32 = 2;
+/// One message more in the part's channel, in the bits from here on. Between two looks no more come
+/// than a channel has places and a run takes: some 2^17.
+const MAIL: u32 = 4;
+
+/// What lies in a seat.
+pub(crate) trait Sitter {
+    /// So many messages were announced since it was last taken.
+    fn announce(&mut self, mails: u32);
+}
 
 #[derive(Debug)]
 pub(crate) struct Seat<T> {
-    word: AtomicU8,
+    word: AtomicU32,
     part: TakeCell<T>,
 }
 
-impl<T> Seat<T> {
+impl<T: Sitter> Seat<T> {
     /// A seat whose part is still being made: it counts as taken until it is parked.
     pub(crate) fn empty() -> Seat<T> {
-        Seat { word: AtomicU8::new(TAKEN), part: TakeCell::empty() }
+        Seat { word: AtomicU32::new(TAKEN), part: TakeCell::empty() }
+    }
+
+    /// As `notify`, after one message was sent.
+    #[must_use]
+    pub(crate) fn notify_of_mail(&self) -> bool {
+        // As in `notify`. Not `fetch_add`: that waits for the send before it and only then for the
+        // word, and the load that an exchange begins with does not.
+        let more = |word: u32| Some(word + MAIL);
+        self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more) == Ok(0)
     }
 
     /// Says that there is something to do. True: the caller queues the seat's owner for a runner.
@@ -45,7 +66,8 @@ impl<T> Seat<T> {
     /// Whether it waits for a runner.
     pub(crate) fn is_queued(&self) -> bool {
         // Relaxed: a statistic for the sweep, which looks again.
-        self.word.load(Ordering::Relaxed) == WOKEN
+        let seen = self.word.load(Ordering::Relaxed);
+        seen != 0 && seen & TAKEN == 0
     }
 
     /// Takes the part, if nobody has it. Where somebody has, a wake stays, and that one's `park`
@@ -58,11 +80,18 @@ impl<T> Seat<T> {
             let exchanged =
                 self.word.compare_exchange(seen, TAKEN, Ordering::AcqRel, Ordering::Relaxed);
             match exchanged {
-                Ok(_) => return self.part.take(),
+                Ok(_) => return self.told(seen),
                 Err(now) => seen = now,
             }
         }
         None
+    }
+
+    /// The part, which is told of the mail that the word announced.
+    fn told(&self, word: u32) -> Option<Box<T>> {
+        let mut part = self.part.take()?;
+        part.announce(word / MAIL);
+        Some(part)
     }
 
     /// Lays the part down. It comes back when there is something to do that came meanwhile.
@@ -76,16 +105,17 @@ impl<T> Seat<T> {
             return None;
         }
         // Woken, and still ours. Acquire: a wake that came since the look above is taken with it.
-        self.word.swap(TAKEN, Ordering::AcqRel);
-        self.part.take()
+        let seen = self.word.swap(TAKEN, Ordering::AcqRel);
+        self.told(seen)
     }
 
     /// Lays the part down although there is more to do. The caller queues the owner.
     pub(crate) fn yield_to_others(&self, part: Box<T>) {
         drop(self.part.replace(part));
         // Release: pairs with the acquire in `take`. A wake that came meanwhile has queued nothing,
-        // and is answered by the caller's queueing.
-        self.word.swap(WOKEN, Ordering::AcqRel);
+        // and is answered by the caller's queueing; its mail stays counted.
+        let queued = |word: u32| Some(word & !TAKEN | WOKEN);
+        let _was = self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, queued);
     }
 }
 
@@ -94,10 +124,27 @@ mod tests {
     use super::*;
     use crate::sync::{Arc, AtomicU64, model};
 
+    impl Sitter for u64 {
+        fn announce(&mut self, _: u32) {}
+    }
+
+    #[derive(Default)]
+    struct Counting {
+        taken: u64,
+        announced: u32,
+    }
+
+    impl Sitter for Counting {
+        fn announce(&mut self, mails: u32) {
+            self.announced += mails;
+        }
+    }
+
     struct Model {
-        seat: Seat<u64>,
-        /// What was left to do, and how often the owner lies in the queue.
+        seat: Seat<Counting>,
+        /// What was left to do, the mail that was sent, and how often the owner lies in the queue.
         left: AtomicU64,
+        mails: AtomicU64,
         queued: AtomicU64,
     }
 
@@ -112,7 +159,7 @@ mod tests {
         }
 
         /// Lays the part down without a look at who has woken it meanwhile.
-        fn park_blindly(&self, part: Box<u64>) {
+        fn park_blindly(&self, part: Box<Counting>) {
             drop(self.seat.part.replace(part));
             self.seat.word.swap(0, Ordering::AcqRel);
         }
@@ -122,7 +169,12 @@ mod tests {
             while self.dequeue() {
                 let mut next = self.seat.take();
                 while let Some(mut part) = next {
-                    *part += self.left.swap(0, Ordering::AcqRel);
+                    part.taken += self.left.swap(0, Ordering::AcqRel);
+                    for _ in 0..std::mem::take(&mut part.announced) {
+                        let sent = self.mails.fetch_sub(1, Ordering::AcqRel);
+                        assert!(sent > 0, "mail was announced that is not there");
+                        part.taken += 1;
+                    }
                     if std::mem::take(&mut yields) {
                         self.seat.yield_to_others(part);
                         self.queue();
@@ -138,20 +190,24 @@ mod tests {
         }
     }
 
-    /// The second waker is in a hurry.
+    /// One sends mail, the other leaves something else and may be in a hurry.
     fn wake_and_run_at_once(yields: bool, blind: bool) {
         model::check(move || {
             let model = Arc::new(Model {
                 seat: Seat::empty(),
                 left: AtomicU64::new(0),
+                mails: AtomicU64::new(0),
                 queued: AtomicU64::new(0),
             });
-            assert!(model.seat.park(Box::new(0)).is_none());
-            let wakers = [Seat::notify, Seat::hurry].map(|wake| {
+            assert!(model.seat.park(Box::default()).is_none());
+            let wakers = [true, false].map(|sends| {
                 let model = Arc::clone(&model);
                 model::spawn(move || {
-                    model.left.fetch_add(1, Ordering::Relaxed);
-                    if wake(&model.seat) {
+                    let seat = &model.seat;
+                    let left = if sends { &model.mails } else { &model.left };
+                    left.fetch_add(1, Ordering::Relaxed);
+                    let queue = if sends { seat.notify_of_mail() } else { seat.hurry() };
+                    if queue {
                         model.queue();
                     }
                     model.run(yields, blind);
@@ -162,7 +218,7 @@ mod tests {
             }
             model.run(false, blind);
             let part = model.seat.take().expect("parked at the end");
-            assert_eq!(*part, 2, "work was left behind");
+            assert_eq!(part.taken, 2, "work was left behind");
         });
     }
 

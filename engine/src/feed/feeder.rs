@@ -2,7 +2,7 @@
 //! log go into their lanes. Members that need the same block share one decode of it (a cohort); a
 //! block that holds nothing for a member costs it nothing.
 
-use crate::consumer::{Feed, Mailbox, Member, Note, ShardLink};
+use crate::consumer::{Feed, Mailbox, Member, Note, ShardLink, Sitter};
 use crate::log::{Chunk, Log, LogError};
 use crate::words::Offset;
 use crossbeam_channel::Receiver;
@@ -26,6 +26,11 @@ pub(crate) struct Feeder {
     joining: Vec<Member>,
     /// Every second turn goes to the farthest cohort, so that nobody waits for ever.
     farthest: bool,
+}
+
+impl Sitter for Feeder {
+    /// It is sent none.
+    fn announce(&mut self, _: u32) {}
 }
 
 impl Feeder {

@@ -241,7 +241,7 @@ impl Pool {
             if !self.has_backlog() {
                 self.shards.ring();
             }
-            std::hint::black_box(batch.iter().map(|mailbox| mailbox.read_ahead()).sum::<usize>());
+            std::hint::black_box(batch.iter().map(|mailbox| mailbox.fetch_run()).sum::<usize>());
             batch.into_iter().for_each(|mailbox| local.push(mailbox));
             if !local.is_empty() {
                 return local.pop();

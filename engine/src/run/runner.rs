@@ -225,9 +225,10 @@ impl Runner {
                 mailbox.set_started();
                 mailbox.set_handed(resume.complete_through());
                 mailbox.raise_flushed(resume.complete_through());
-                let part = Part::new(started.consumer, receiver, resume, inline);
+                let part = Box::new(Part::new(started.consumer, receiver, resume, inline));
+                mailbox.show_part(&part);
                 // Parked before the note: the shard may want to take it at once.
-                let again = mailbox.seat().park(Box::new(part));
+                let again = mailbox.seat().park(part);
                 mailbox.leave(Note::Started(resume));
                 if let Some(part) = again {
                     self.run_part(&mailbox, part);

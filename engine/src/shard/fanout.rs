@@ -274,7 +274,7 @@ impl Desk<'_> {
             Ok(()) => {
                 self.counts.mails += 1;
                 self.counts.mailed += count;
-                self.wakes.wake(mailbox);
+                self.wakes.wake_for_mail(mailbox);
             }
             // Nothing is discarded: the log has it (R4).
             Err(TrySendError::Full(_)) => {

@@ -1,7 +1,9 @@
 //! Slots: a shard's shapes by slot. Paged, because slots are never used again: pages of shapes that
 //! are all gone go too (R8).
 
-use crate::consumer::{Ack, Consumer, ConsumerSpec, Foreign, InlineState, Mail, Mailbox};
+use crate::consumer::{
+    Ack, Consumer, ConsumerSpec, Foreign, InlineState, Mail, Mailbox, fetch_channel,
+};
 use crate::control::Shape;
 use crate::flush::{Moved, Owed};
 use crate::snapshot::Initial;
@@ -170,14 +172,17 @@ impl Page {
         lying & u64::MAX << first & u64::MAX >> (63 - last)
     }
 
-    /// Reads the mailboxes ahead that lie anywhere, of the `AHEAD_WORDS` from `word`.
-    fn read_ahead(&self, word: usize, places: (usize, usize)) {
+    /// Reads what sends look at, of mailboxes that lie anywhere in the `AHEAD_WORDS` from `word`.
+    fn fetch_ahead(&self, word: usize, places: (usize, usize)) {
         let last = (word + AHEAD_WORDS - 1).min(places.1 / 64);
         let mut sum = 0;
         for word in word..=last {
             for place in places_of(word, self.lying(Lie::Anywhere, word, places)) {
-                let mailbox = self.entries[place].as_ref().and_then(|entry| entry.mailbox.as_ref());
-                sum += mailbox.map_or(0, |mailbox| mailbox.read_ahead());
+                let Some(entry) = &self.entries[place] else { continue };
+                let (Port::Mail(sender), Some(mailbox)) = (&entry.port, &entry.mailbox) else {
+                    continue;
+                };
+                sum += fetch_channel(sender) + mailbox.fetch_word();
             }
         }
         std::hint::black_box(sum);
@@ -250,7 +255,7 @@ impl Slots {
             let words = places.0 / 64..=places.1 / 64;
             for (count, word) in words.enumerate() {
                 if lie == Lie::Anywhere && count % AHEAD_WORDS == 0 {
-                    page.read_ahead(word, places);
+                    page.fetch_ahead(word, places);
                 }
                 for place in places_of(word, page.lying(lie, word, places)) {
                     if let Some(entry) = &mut page.entries[place] {
@@ -261,7 +266,7 @@ impl Slots {
         }
     }
 
-    /// Notes that the mailbox of `slot` is a later one. See `Page::read_ahead`.
+    /// Notes that the mailbox of `slot` is a later one. See `Page::fetch_ahead`.
     pub(super) fn note_moved(&mut self, slot: Slot) {
         if let Some(Some(page)) = self.pages.get_mut(slot.index() / PAGE_SLOTS) {
             page.moved[slot.index() % PAGE_SLOTS / 64] |= 1 << (slot.index() % 64);

@@ -17,9 +17,21 @@ pub(super) struct Wakes {
 
 impl Wakes {
     /// Has the mailbox's part run after the next `flush`, unless that is under way already.
-    #[inline]
     pub(super) fn wake(&mut self, mailbox: &Arc<Mailbox>) {
-        if mailbox.seat().notify() {
+        let queue = mailbox.seat().notify();
+        self.gather(mailbox, queue);
+    }
+
+    /// As `wake`, after one message was sent to it.
+    #[inline]
+    pub(super) fn wake_for_mail(&mut self, mailbox: &Arc<Mailbox>) {
+        let queue = mailbox.seat().notify_of_mail();
+        self.gather(mailbox, queue);
+    }
+
+    #[inline]
+    fn gather(&mut self, mailbox: &Arc<Mailbox>, queue: bool) {
+        if queue {
             self.batch.push(Arc::clone(mailbox));
             if self.batch.len() == BATCH {
                 self.full.push(std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH)));

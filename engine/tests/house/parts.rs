@@ -9,6 +9,7 @@ use super::paths::{Path, paths};
 /// Each part and the parts that it may see.
 const SEES: &[(&str, &[&str])] = &[
     ("sync", &[]),
+    ("prefetch", &[]),
     ("words", &[]),
     ("predicate", &["words"]),
     ("route", &["words", "predicate"]),
@@ -17,7 +18,7 @@ const SEES: &[(&str, &[&str])] = &[
     ("log", &["sync", "words"]),
     ("snapshot", &["sync", "words", "log"]),
     ("catalog", &["words", "log", "snapshot"]),
-    ("consumer", &["sync", "words", "report", "log", "snapshot"]),
+    ("consumer", &["sync", "prefetch", "words", "report", "log", "snapshot"]),
     ("control", &["sync", "words", "flush", "predicate", "snapshot", "consumer"]),
     ("feed", &["words", "consumer", "log"]),
     ("run", &["sync", "words", "consumer", "control", "feed", "log"]),
@@ -41,6 +42,8 @@ const SEES: &[(&str, &[&str])] = &[
         "engine",
         &[
             "sync",
+            // For a bench.
+            "prefetch",
             "words",
             "predicate",
             "report",

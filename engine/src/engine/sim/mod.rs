@@ -51,6 +51,12 @@ const TRANSACTIONS: usize = 48;
 const SHARDS: usize = 2;
 const RUNNERS: usize = 2;
 
+/// What runners have the core fetch before they come to it, to be measured alone: the line of
+/// memory around an address, whatever lies there.
+pub fn prefetch(address: usize) {
+    crate::prefetch::prefetch(address);
+}
+
 /// What a run went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
