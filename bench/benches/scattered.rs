@@ -1,7 +1,7 @@
-//! Scattered: mailboxes, parts and consumers that lie anywhere in memory, as after many restarts,
-//! and that a runner comes to in turn. Each only when it is needed, which is when the one before it
-//! was read; and with the core asked, a batch ahead, to fetch parts and consumers. It is what the
-//! engine's one `unsafe` has to pay for.
+//! Scattered: parts and consumers that lie anywhere in memory, as after many restarts, and that a
+//! runner comes to in turn. Each is read when it is needed, which is when the one before it was
+//! read; or the core is asked, a batch ahead, to fetch them. It is what the engine's one `unsafe`
+//! has to pay for.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,19 +53,19 @@ fn scattered(criterion: &mut Criterion) {
     assert!(first > 0 && mailboxes.iter().all(|each| visits(each) == first), "one was left out");
 }
 
-/// In the order in which they are visited, which is none in which they lie.
-fn mailboxes(count: usize) -> Vec<Box<Mailbox>> {
+/// Their parts and consumers lie in another order.
+fn mailboxes(count: usize) -> Vec<Mailbox> {
     let word = || AtomicU64::new(0);
     let mut random = Random::new(7);
     let consumers = anywhere((0..count).map(|_| Consumer { word: word() }), &mut random);
     let parts = consumers.into_iter().map(|consumer| Part { word: word(), consumer });
     let parts = anywhere(parts, &mut random);
-    let mailboxes = parts.into_iter().map(|part| {
+    let with_hints = |part: Box<Part>| {
         let consumer = std::ptr::from_ref(&*part.consumer).addr();
         let hints = [std::ptr::from_ref(&*part).addr(), consumer];
         Mailbox { word: word(), part, hints }
-    });
-    anywhere(mailboxes, &mut random)
+    };
+    parts.into_iter().map(with_hints).collect()
 }
 
 fn anywhere<T>(all: impl Iterator<Item = T>, random: &mut Random) -> Vec<Box<T>> {
@@ -74,7 +74,7 @@ fn anywhere<T>(all: impl Iterator<Item = T>, random: &mut Random) -> Vec<Box<T>>
     order.into_iter().filter_map(|place| boxes[place].take()).collect()
 }
 
-fn visit_all(mailboxes: &[Box<Mailbox>], ahead: bool) {
+fn visit_all(mailboxes: &[Mailbox], ahead: bool) {
     for batch in mailboxes.chunks(BATCH) {
         if ahead {
             batch.iter().flat_map(|mailbox| mailbox.hints).for_each(prefetch);

@@ -1,7 +1,7 @@
 //! Prefetch: has the core fetch memory that somebody will look at soon. The engine's one `unsafe`.
 //!
 //! It pays where many things lie anywhere and are looked at one after another, each at the end of a
-//! chain of reads: with two that lie behind each other 6 times (measured as `scattered`).
+//! chain of reads: with two behind each other 4 times (measured as `scattered`).
 
 /// Bytes that come together.
 pub(crate) const LINE: usize = 64;
