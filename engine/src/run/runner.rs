@@ -13,8 +13,11 @@ use std::sync::Arc;
 
 /// How many parts run before their shards are told of the reports: a wake costs a fence.
 const RUNS_PER_WAKE: usize = 64;
-/// How many ordinary runs go between two urgent tasks, when there are always more of both.
+/// How many ordinary runs of a batch go between two urgent tasks, when there are always more of
+/// both; and how many urgent tasks between two batches: where hundreds of thousands start, in
+/// factories that take their time, the others get their mail.
 const RUNS_PER_URGENT: usize = 64;
+const URGENT_PER_BATCH: usize = 16;
 
 /// What a runner shows to others. Written by it alone.
 #[derive(Debug, Default)]
@@ -76,6 +79,7 @@ pub(crate) struct Runner {
     to_wake: Vec<CachePadded<bool>>,
     runs: usize,
     runs_since_urgent: usize,
+    urgent_since_batch: usize,
 }
 
 impl Runner {
@@ -84,7 +88,17 @@ impl Runner {
         let shared = pool.enrol(&local);
         let hands = Hands::new(links.len(), Arc::clone(&shared.pulse));
         let to_wake = vec![CachePadded::new(false); links.len()];
-        Runner { pool, shared, local, hands, links, to_wake, runs: 0, runs_since_urgent: 0 }
+        Runner {
+            pool,
+            shared,
+            local,
+            hands,
+            links,
+            to_wake,
+            runs: 0,
+            runs_since_urgent: 0,
+            urgent_since_batch: 0,
+        }
     }
 
     pub(crate) fn shared(&self) -> &Arc<RunnerShared> {
@@ -94,21 +108,37 @@ impl Runner {
     /// Does one task. False: there was none. An error means that the log cannot be read, which is
     /// final for the engine.
     pub(crate) fn run_one(&mut self) -> Result<bool, LogError> {
-        if self.runs_since_urgent >= RUNS_PER_URGENT || self.local.is_empty() {
-            self.runs_since_urgent = 0;
-            if let Some(task) = self.pool.steal_urgent() {
-                self.run_urgent(task)?;
-                return Ok(true);
-            }
+        let between = match self.local.is_empty() {
+            true => self.urgent_since_batch < URGENT_PER_BATCH,
+            false => self.runs_since_urgent >= RUNS_PER_URGENT,
+        };
+        if between && self.run_one_urgent()? {
+            return Ok(true);
         }
         self.runs_since_urgent += 1;
         let next = self.local.pop().or_else(|| {
             self.wake_shards();
+            self.urgent_since_batch = 0;
             self.pool.steal_run(&self.local)
         });
-        let Some(mailbox) = next else { return Ok(false) };
-        self.run(&mailbox);
-        Ok(true)
+        match next {
+            Some(mailbox) => {
+                self.run(&mailbox);
+                Ok(true)
+            }
+            None if between => Ok(false),
+            None => self.run_one_urgent(),
+        }
+    }
+
+    /// False: there was none.
+    fn run_one_urgent(&mut self) -> Result<bool, LogError> {
+        self.runs_since_urgent = 0;
+        self.urgent_since_batch += 1;
+        match self.pool.steal_urgent() {
+            Some(task) => self.run_urgent(task).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Drops one thing that is queued, if it was let go: of an engine that has failed nothing is

@@ -215,15 +215,17 @@ impl Population {
 
     /// A change was handled by a consumer that is timed.
     pub(crate) fn delivered(&self, shape: u32, delivery: &Delivery<'_>) {
+        let (place, now_us) = ((shape / self.timed_every) as usize, self.clock.now_us());
+        let schedule = self.schedule.get();
+        let intended_us = |schedule: &Schedule| schedule.intended_us(self.number(delivery)?);
+        let due_us = schedule.and_then(intended_us);
         if let Some(storm) = &self.storm {
-            storm.delivered(shape, (shape / self.timed_every) as usize, self.clock.now_us());
+            storm.delivered(shape, place, due_us.unwrap_or(0), now_us);
         }
-        let Some(schedule) = self.schedule.get() else { return };
-        let intended_us = self.number(delivery).and_then(|number| schedule.intended_us(number));
-        let Some(from_us) = intended_us.filter(|us| *us >= schedule.measure_us) else { return };
-        let us = self.clock.now_us().saturating_sub(from_us);
-        let histogram = (shape / self.timed_every) as usize % HISTOGRAMS;
-        self.delivered[histogram].lock().record(us);
+        let (Some(schedule), Some(due_us)) = (schedule, due_us) else { return };
+        if due_us >= schedule.measure_us {
+            self.delivered[place % HISTOGRAMS].lock().record(now_us.saturating_sub(due_us));
+        }
     }
 
     /// The number of the delivery's transaction.

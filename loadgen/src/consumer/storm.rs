@@ -40,9 +40,10 @@ pub(crate) struct Stormed {
     pub(crate) back: u64,
     /// From the blow to the last of these reports.
     pub(crate) all_back_us: u64,
-    /// The longest time in which none of the others was handed anything, from the blow on.
+    /// The longest time in which something was due to the others and none was handed anything, from
+    /// the blow on.
     pub(crate) others_still_us: u64,
-    /// Between two deliveries to the same one of the others, from the blow on.
+    /// The same of one of them at a time.
     pub(crate) pauses: Latency,
 }
 
@@ -80,8 +81,9 @@ impl Storm {
         }
     }
 
-    /// The timed consumer number `place` was handed a change.
-    pub(super) fn delivered(&self, shape: u32, place: usize, now_us: u64) {
+    /// The timed consumer number `place` was handed a change that was due since `due_us`: where
+    /// nothing was due, nobody paused.
+    pub(super) fn delivered(&self, shape: u32, place: usize, due_us: u64, now_us: u64) {
         let Some(last_us) = self.last_us.get(place) else { return };
         if self.is_victim(shape) {
             return;
@@ -89,8 +91,8 @@ impl Storm {
         let last = last_us.swap(now_us, Ordering::Relaxed);
         let any = self.any_us.fetch_max(now_us, Ordering::Relaxed);
         if self.struck_us.load(Ordering::Relaxed) > 0 && last > 0 {
-            self.still_us.fetch_max(now_us.saturating_sub(any), Ordering::Relaxed);
-            self.pauses.lock().record(now_us.saturating_sub(last));
+            self.still_us.fetch_max(now_us.saturating_sub(any.max(due_us)), Ordering::Relaxed);
+            self.pauses.lock().record(now_us.saturating_sub(last.max(due_us)));
         }
     }
 
@@ -137,17 +139,18 @@ mod tests {
         let storm = Storm::new(0.5, 1, 10_000, 10_000);
         assert!((4_800..5_200).contains(&storm.victims), "{}", storm.victims);
         for shape in 0..10_000 {
-            storm.delivered(shape, shape as usize, 5);
+            storm.delivered(shape, shape as usize, 0, 5);
         }
         assert_eq!(storm.seen().pauses.summary(), None, "it has not struck");
         storm.struck_us.store(10, Ordering::Relaxed);
         for shape in 0..10_000 {
-            storm.delivered(shape, shape as usize, 25);
+            storm.delivered(shape, shape as usize, 0, 25);
+            storm.delivered(shape, shape as usize, 35, 40);
             storm.recovered(shape, 30);
         }
         let seen = storm.seen();
         let watched = seen.pauses.summary().map(|pauses| (pauses.count, pauses.max));
-        assert_eq!(watched, Some((10_000 - storm.victims, 20)));
+        assert_eq!(watched, Some((2 * (10_000 - storm.victims), 20)));
         assert_eq!((seen.back, seen.all_back_us), (storm.victims, 20));
         assert_eq!(seen.others_still_us, 20);
         assert_eq!(Storm::new(1.0, 1, 1_000, 1).victims, 1_000);

@@ -127,10 +127,10 @@ pub(crate) struct StormReport {
     pub(crate) killed: u64,
     /// From the blow to the first report of the last one that came back.
     pub(crate) all_back_ms: f64,
-    /// The longest time in which none of those who were not killed was handed anything. Of a sample
-    /// of them, as in what follows.
+    /// The longest time in which something was due to those who were not killed and none of them
+    /// was handed anything. Of a sample of them, as in what follows.
     pub(crate) others_still_ms: f64,
-    /// Between two deliveries to the same one of them.
+    /// The same of one of them at a time.
     pub(crate) others_pause_us: Option<Summary>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::control::{HolderState, Phase};
-use crate::sync::Ordering;
+use crate::sync::{AtomicUsize, Ordering};
 
 const LONG: Duration = Duration::from_secs(1_000);
 
@@ -385,4 +385,40 @@ fn a_shard_that_waited_for_its_runners_in_vain_hurries() {
     publish(&mut hand, 19);
     hand.pump.keep_pace();
     assert!(!hand.pump.hurries(), "they are near");
+}
+
+/// Factories go before deliveries, but not all of them.
+#[test]
+fn who_runs_does_not_wait_for_all_who_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let (starts, handled) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let consumer = || {
+        let (starts, handled) = (Arc::clone(&starts), Arc::clone(&handled));
+        let factory = move |start: &Start<'_>| {
+            starts.fetch_add(1, Ordering::Relaxed);
+            let handled = Arc::clone(&handled);
+            let handle = move |delivery: &Delivery<'_>, context: &mut Context<'_>| {
+                handled.fetch_add(1, Ordering::Relaxed);
+                reports(delivery, context)
+            };
+            Ok(Started::new(Box::new(Handler(handle)), start.resume()))
+        };
+        ConsumerSpec::Mailbox { factory: Arc::new(factory), ack: Ack::Consumer }
+    };
+    hand.add_with(consumer());
+    hand.run();
+    for _ in 0..100 {
+        hand.add_with(consumer());
+        hand.settle();
+    }
+    hand.publish(1..=1);
+    hand.settle();
+    while handled.load(Ordering::Relaxed) == 0 {
+        assert!(hand.runner.run_one().unwrap(), "the first consumer has mail");
+    }
+    let started = starts.load(Ordering::Relaxed);
+    assert!(started < 50, "{started} of 101 were started before one got its mail");
+    hand.run();
+    assert_eq!(starts.load(Ordering::Relaxed), 101);
 }
