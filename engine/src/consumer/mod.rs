@@ -25,6 +25,6 @@ pub(crate) use inline::{InlineState, Streak, hand_inline, hand_streak};
 pub(crate) use link::{Member, ShardGauges, ShardLink};
 pub(crate) use mail::{Mail, fetch_channel};
 pub(crate) use mailbox::{Mailbox, MailboxName, Note, Verdict};
-pub(crate) use part::{Feed, Part, Step};
+pub(crate) use part::{Feed, MAIL_BUDGET, Part, Step};
 pub(crate) use recent::Recent;
 pub(crate) use seat::{Seat, Sitter};

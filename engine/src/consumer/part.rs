@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use std::sync::Arc;
 
 /// How many messages a part takes before its runner looks at others.
-const MAIL_BUDGET: usize = 256;
+pub(crate) const MAIL_BUDGET: usize = 256;
 
 /// What the feeder, or the shard, lays in a part's one-place lane.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ pub(crate) struct Part {
     /// Its place is on the shard's thread: say so when the mailbox is drained.
     inline: bool,
     /// Messages that were announced and not taken. Never fewer than are in the channel and will not
-    /// be announced any more; more, where some were taken before that.
+    /// be announced any more; more, where some were taken before that, or let go.
     announced: u32,
 }
 
@@ -89,7 +89,7 @@ const _: () = assert!(size_of::<Part>() == 128, "what a delivery touches lies in
 
 impl Sitter for Part {
     fn announce(&mut self, mails: u32) {
-        self.announced += mails;
+        self.announced = self.announced.saturating_add(mails);
     }
 }
 
@@ -149,7 +149,8 @@ impl Part {
         mailbox: &Arc<Mailbox>,
         hands: &mut Hands,
     ) -> Result<(), (Offset, ConsumerError)> {
-        // A note that says so would have the shard ask at once again, and again.
+        // A note that says so would have the shard ask at once again, and again. All is announced:
+        // it was sent from here.
         self.inline = false;
         while let Step::More = self.run(mailbox, hands)? {}
         self.inline = true;
@@ -248,7 +249,7 @@ impl Part {
         }
     }
 
-    /// Takes the mail that was announced.
+    /// Takes the mail that was announced; all there is, where that matters.
     fn mail(&mut self, mailbox: &Arc<Mailbox>, hands: &mut Hands) -> Result<Step, ConsumerError> {
         mailbox.set_waits(false);
         // Taken out for the time, because the handler is handed what lies in it.
@@ -312,6 +313,8 @@ impl Part {
     /// Back to the feeder, at the last position.
     fn back(&mut self, mailbox: &Arc<Mailbox>) -> Step {
         self.mode = Mode::Feed;
+        // There is none left, and none is sent.
+        self.announced = 0;
         mailbox.set_waits(true);
         Step::Back(self.member(mailbox, None))
     }

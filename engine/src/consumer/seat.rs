@@ -16,8 +16,8 @@ const TAKEN: u32 = 1;
 /// Something was left for the part since it was last taken. Set by wakers. Without `TAKEN`, this or
 /// mail says that the owner is in a runner's queue.
 const WOKEN: u32 = 2;
-/// One message more in the part's channel, in the bits from here on. Between two looks no more come
-/// than a channel has places and a run takes: some 2^17.
+/// One message more in the part's channel, in the bits from here on. A count that passes them loses
+/// nothing but itself: so many come only while an inline part is run, which takes all there is.
 const MAIL: u32 = 4;
 
 /// What lies in a seat.
@@ -43,7 +43,7 @@ impl<T: Sitter> Seat<T> {
     pub(crate) fn notify_of_mail(&self) -> bool {
         // As in `notify`. Not `fetch_add`: that waits for the send before it and only then for the
         // word, and the load that an exchange begins with does not.
-        let more = |word: u32| Some(word + MAIL);
+        let more = |word: u32| Some(word.wrapping_add(MAIL));
         self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more) == Ok(0)
     }
 

@@ -1,5 +1,5 @@
 //! Pool: the queues between shards and runners. Wakes come in batches, everything stays stealable,
-//! and factories, replays and drops have a lane of their own that goes first.
+//! and factories, replays and drops have a lane of their own that goes first, in turns.
 
 use super::bell::Bell;
 use super::runner::RunnerShared;

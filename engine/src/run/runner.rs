@@ -3,7 +3,8 @@
 
 use super::pool::{Pool, StartJob, Urgent};
 use crate::consumer::{
-    Hands, Mailbox, Note, Part, Pulse, ShardLink, Start, Step, Tally, cause_text, contain,
+    Hands, MAIL_BUDGET, Mailbox, Note, Part, Pulse, ShardLink, Start, Step, Tally, cause_text,
+    contain,
 };
 use crate::log::LogError;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
@@ -188,6 +189,7 @@ impl Runner {
     }
 
     fn run_part(&mut self, mailbox: &Arc<Mailbox>, mut part: Box<Part>) {
+        let taken_before = self.hands.tally.mail_taken;
         loop {
             if mailbox.is_closed() {
                 return self.retire(mailbox, *part, Note::Gone);
@@ -200,12 +202,8 @@ impl Runner {
             };
             self.tell_later(mailbox);
             match step {
-                Step::More if self.local.is_empty() && !self.pool.has_work() => continue,
-                Step::More => {
-                    mailbox.seat().yield_to_others(part);
-                    self.local.push(Arc::clone(mailbox));
-                    return;
-                }
+                Step::More if !self.others_wait() => continue,
+                Step::More => return self.yield_to_others(mailbox, part),
                 Step::Back(member) => {
                     let link = Arc::clone(mailbox.link());
                     link.enlist(member);
@@ -217,7 +215,22 @@ impl Runner {
                 Some(again) => part = again,
                 None => return,
             }
+            // More came while it ran, and may for ever.
+            let taken = self.hands.tally.mail_taken - taken_before;
+            if taken >= MAIL_BUDGET as u64 && self.others_wait() {
+                return self.yield_to_others(mailbox, part);
+            }
         }
+    }
+
+    fn others_wait(&self) -> bool {
+        !self.local.is_empty() || self.pool.has_work()
+    }
+
+    /// Lays a part down that has more to do, behind the others that this runner has.
+    fn yield_to_others(&self, mailbox: &Arc<Mailbox>, part: Box<Part>) {
+        mailbox.seat().yield_to_others(part);
+        self.local.push(Arc::clone(mailbox));
     }
 
     /// Drops consumer and channel, and only then leaves the note (section 3: the channel is

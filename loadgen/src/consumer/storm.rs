@@ -26,7 +26,7 @@ pub(crate) struct Storm {
     back_us: AtomicU64,
     /// When each of the timed consumers that are no victims was handed something last.
     last_us: Box<[AtomicU64]>,
-    /// When any of them was, and the longest time in which none was.
+    /// When any of them was, and the longest time in which none was and something was due.
     any_us: AtomicU64,
     still_us: AtomicU64,
     pauses: Mutex<Latency>,
@@ -82,7 +82,7 @@ impl Storm {
     }
 
     /// The timed consumer number `place` was handed a change that was due since `due_us`: where
-    /// nothing was due, nobody paused.
+    /// nothing was due, nobody paused. 0: where no times are set, something always is.
     pub(super) fn delivered(&self, shape: u32, place: usize, due_us: u64, now_us: u64) {
         let Some(last_us) = self.last_us.get(place) else { return };
         if self.is_victim(shape) {

@@ -422,3 +422,46 @@ fn who_runs_does_not_wait_for_all_who_start() {
     hand.run();
     assert_eq!(starts.load(Ordering::Relaxed), 101);
 }
+
+/// Whose mail comes as fast as it is handled does not keep its runner from the others.
+#[test]
+fn who_always_has_more_lets_the_others_have_their_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hand = ByHand::open(dir.path());
+    let handled = [Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default()];
+    // The shard, which goes on while the first consumer handles something.
+    let source: Arc<Mutex<Option<(Publisher, Pump)>>> = Arc::default();
+    let now = hand.now;
+    for (number, handled) in handled.iter().enumerate() {
+        let (handled, source) = (Arc::clone(handled), Arc::clone(&source));
+        let factory = move |start: &Start<'_>| {
+            let (handled, source) = (Arc::clone(&handled), Arc::clone(&source));
+            let handle = move |delivery: &Delivery<'_>, context: &mut Context<'_>| {
+                handled.fetch_add(1, Ordering::Relaxed);
+                let commit = delivery.commit_lsn().as_u64();
+                if let (0, Some((publisher, pump))) = (number, &mut *source.lock()) {
+                    publisher.try_publish(Arc::new(row(&relation(2), commit + 1))).unwrap();
+                    while pump.step(now) {}
+                }
+                reports(delivery, context)
+            };
+            Ok(Started::new(Box::new(Handler(handle)), start.resume()))
+        };
+        hand.add_with(ConsumerSpec::Mailbox { factory: Arc::new(factory), ack: Ack::Consumer });
+    }
+    // Their mailboxes are empty, so nobody waits because others are full (R17).
+    for _ in 0..100 {
+        hand.add_filtered("kind = 2", recording(&Arc::default(), Ack::Consumer));
+        hand.settle();
+    }
+    hand.run();
+    hand.publish(1..=1);
+    hand.settle();
+    let ByHand { publisher, pump, mut runner, .. } = hand;
+    *source.lock() = Some((publisher, pump));
+    assert!(runner.run_one().unwrap());
+    let first = handled[0].load(Ordering::Relaxed);
+    assert!((2..600).contains(&first), "{first} in one turn, and another one waits");
+    assert!(runner.run_one().unwrap() && handled[1].load(Ordering::Relaxed) > 0);
+    *source.lock() = None;
+}

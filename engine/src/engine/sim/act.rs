@@ -48,7 +48,7 @@ impl Sim {
     }
 
     /// The source says which transactions came before, as it connects.
-    fn tell_earlier(&mut self) {
+    pub(super) fn tell_earlier(&mut self) {
         if !std::mem::replace(&mut self.told, true) {
             let transactions = self.world.transactions.iter();
             let came = transactions.clone().take_while(|t| t.commit <= self.published);

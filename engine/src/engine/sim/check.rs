@@ -101,6 +101,8 @@ impl Sim {
             // A shard's thread that hung has gone on, and may have given up who comes back next.
             self.check();
         }
+        // It connects, also where it has nothing more.
+        self.tell_earlier();
         let last = self.world.transactions.last().unwrap().commit;
         for round in 0.. {
             self.publish();
