@@ -34,7 +34,7 @@ pub(crate) struct StartJob {
     pub(crate) inline: bool,
 }
 
-/// Work that goes before ordinary deliveries.
+/// Work that goes before ordinary deliveries, in turns with their batches.
 pub(super) enum Urgent {
     Start(Box<StartJob>),
     Run(Arc<Mailbox>),
@@ -157,8 +157,8 @@ impl Pool {
         self.ring();
     }
 
-    /// Has the part of `mailbox` run soon: before all that only has mail, also where it is among
-    /// those.
+    /// Has the part of `mailbox` run soon: before most that only has mail, also where it is
+    /// among those.
     pub(crate) fn wake(&self, mailbox: &Arc<Mailbox>) {
         if mailbox.seat().hurry() {
             self.push(Urgent::Run(Arc::clone(mailbox)));

@@ -189,7 +189,7 @@ impl Runner {
     }
 
     fn run_part(&mut self, mailbox: &Arc<Mailbox>, mut part: Box<Part>) {
-        let taken_before = self.hands.tally.mail_taken;
+        let mut since = self.hands.tally.mail_taken;
         loop {
             if mailbox.is_closed() {
                 return self.retire(mailbox, *part, Note::Gone);
@@ -216,9 +216,12 @@ impl Runner {
                 None => return,
             }
             // More came while it ran, and may for ever.
-            let taken = self.hands.tally.mail_taken - taken_before;
-            if taken >= MAIL_BUDGET as u64 && self.others_wait() {
-                return self.yield_to_others(mailbox, part);
+            let taken = self.hands.tally.mail_taken;
+            if taken - since >= MAIL_BUDGET as u64 {
+                if self.others_wait() {
+                    return self.yield_to_others(mailbox, part);
+                }
+                since = taken;
             }
         }
     }
